@@ -1,0 +1,454 @@
+"""The masker: replaces secrets in a step's output with ``***``, once, at the source.
+
+Theory of operation
+-------------------
+What is masked is a matter of the whole output, and never of the pieces in
+which it came:
+
+- Each *needle* (`tailrace.core.needles`) that occurs covers its bytes, all
+  occurrences counting, also those that overlap.
+- Each *token* covers its bytes: for every end of a match the one that begins
+  farthest to the left, no farther than `REACH` away. A pattern that ends in a
+  class without end (``ghp_[A-Za-z0-9]{36,}``) is a head and a *run*: the head
+  must fit into `REACH`, the run covers its bytes as long as they go on.
+- Each *value* (what follows ``Authorization: Bearer``) is a run that begins
+  where a match of its ``before`` ends.
+- Each *block* (a private key) covers everything from where it begins to where
+  it ends, or `BLOCK` bytes where it doesn't.
+
+Covered bytes that overlap or touch are one ``***``; all others pass.
+
+Hyperscan finds all of these in one pass over the stream; it reads each byte
+once and keeps its own state between chunks, so that pieces make no difference
+to what is found, and time is linear in the output. What remains is to know
+which bytes are *decided*: no match still to come can cover them. Then they
+leave, in order. Three rules tell, from cheap to exact:
+
+- After a line feed only needles with a line feed in them can be under way
+  (shapes never reach over one), and only such a needle's part up to one of its
+  line feeds can end there: one look-up of the last eight bytes.
+- Whatever is `MaskRules.reach` bytes old is decided: no needle is longer, and
+  no head. This bounds what is held of a line without end.
+- When the timer asks for an open line (`Masker.flush`), its tail is searched
+  for the earliest place from which a needle or a head could still become
+  whole: needles by bisection in their sorted list, heads by a second database
+  of their beginnings (`tailrace.core.patterns.beginning`).
+
+Covered bytes leave at once, as ``***``: whatever comes can only add to them.
+So can a run and a block, which are state and hold nothing back.
+
+Secrets that a step tells later (`MaskRules.with_value`) come as layers with
+databases of their own, merged like the digits of a binary counter, so that a
+thousand of them cost no quadratic time; a new layer reads the bytes that the
+masker still has. Those are the last ``reach`` bytes, emitted or not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Final
+
+from tailrace.core.layers import KEY, REACH, Layer, shape_layer
+from tailrace.core.needles import SHORTEST, needles_of, trimmed
+from tailrace.core.scanner import Found, ScanStream
+from tailrace.core.shapes import Rule, Shape
+
+MASK: Final = b"***"
+BLOCK: Final = 64 * 1024  # bytes that a block without an end covers
+OPEN: Final = 64 * 1024  # bytes of a line without end that are gathered before some leave
+
+_NEVER: Final = -(1 << 62)
+
+Span = tuple[int, int]  # covered bytes: first offset, offset after the last
+
+
+class SecretTooShortError(ValueError):
+    """A secret has fewer than `needles.SHORTEST` characters; ``name`` is its name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} is shorter than {SHORTEST} characters, and masking it would destroy the log; "
+            "use a longer value, or don't declare it as a secret"
+        )
+        self.name = name
+
+
+class MaskRules:
+    """What is masked in a run: secrets by name, and shapes on top of `shapes.ALWAYS`.
+
+    Immutable, shared by all streams of the process; not to be shared between
+    threads. Compiling takes 1 to 2 ms a secret; shapes take 50 to 80 ms, but
+    once a process: ``MaskRules({}, shapes)`` beforehand saves the wait.
+
+    Raises:
+        SecretTooShortError: a secret is shorter than four characters.
+        PatternError: a shape's pattern can't be read (`load_shapes` tells it better).
+        ExpressionError: it is too large.
+    """
+
+    def __init__(
+        self,
+        secrets: Mapping[str, str],
+        shapes: Sequence[Shape] = (),
+        *,
+        layers: tuple[Layer, ...] = (),  # what is compiled already; see `with_value`
+    ) -> None:
+        needles: set[bytes] = set()
+        for name, value in secrets.items():
+            if len(trimmed(value)) < SHORTEST:
+                raise SecretTooShortError(name)
+            needles |= needles_of(value)
+        self._layers = layers or (shape_layer(tuple(shapes)),)
+        if needles:
+            self._layers += (Layer(needles),)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What was compiled together: secrets and shapes, then secrets that came later."""
+        return self._layers
+
+    @cached_property
+    def reach(self) -> int:
+        """A match that isn't whole yet has begun at most so many bytes ago."""
+        return max(REACH, *(layer.longest for layer in self._layers))
+
+    @property
+    def most_held(self) -> int:
+        """A masker holds back so many bytes at most."""
+        return self.reach + OPEN
+
+    @cached_property
+    def reaches_over_lines(self) -> bool:
+        """Some needle holds a line feed."""
+        return any(layer.line_ends for layer in self._layers)
+
+    def with_value(self, value: str) -> MaskRules:
+        """Return rules that mask *value* too: a secret that a step told of later.
+
+        Raises:
+            SecretTooShortError: it is shorter than four characters.
+        """
+        if len(trimmed(value)) < SHORTEST:
+            raise SecretTooShortError("the value to mask")
+        fresh = set(needles_of(value))
+        for layer in self._layers:
+            fresh.difference_update(layer.needles)
+        layers = list(self._layers)
+        while fresh and layers[-1].needles and len(layers[-1].needles) <= 2 * len(fresh):
+            fresh.update(layers.pop().needles)
+        return MaskRules({}, layers=(*layers, Layer(fresh))) if fresh else self
+
+    def mask_text(self, text: str) -> str:
+        """Return one whole value with its secrets masked: a label, a command, a message.
+
+        The very same object comes back where there is nothing to mask. What
+        can't be UTF-8 becomes U+FFFD in a text that is changed.
+        """
+        masker = Masker(self)
+        masked = masker.feed(_encoded(text)) + masker.close()
+        return masked.decode("utf-8", "replace") if masker.masks else text
+
+    def would_mask(self, text: str) -> bool:
+        """Tell whether there is anything to mask in *text*."""
+        masker = Masker(self)
+        masker.feed(_encoded(text))
+        masker.close()
+        return masker.masks > 0
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")  # names of files are such
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+class Masker:
+    """The masker of one attempt's output. End it with `close`, which frees its streams.
+
+    All that `feed`, `flush` and `close` return, put together, is the same for
+    every way of cutting the output into chunks and every placing of flushes.
+    """
+
+    def __init__(self, rules: MaskRules) -> None:
+        self.masks = 0  # how many times ``***`` was written
+        self._rules = rules
+        self._closed = False
+        self._streams: dict[Layer, ScanStream] = {}
+        # Offsets count from the beginning of the output. `_raw` is what was read from `_base` to
+        # `_end`; all before `_done` has been returned.
+        self._raw = bytearray()
+        self._base = self._done = self._end = 0
+        self._spans: list[Span] = []  # covered, and not all returned yet
+        self._mask_end = _NEVER  # offset after the last masked byte
+        self._alive_from = 0  # from no place of the line before it can a match begin any more
+        self._in_mask = False  # what was returned last is a ``***`` that covers up to `_done`
+        self._runs: set[re.Pattern[bytes]] = set()  # those that reach `_end`
+        self._ran: dict[re.Pattern[bytes], Span] = {}  # where each went last
+        self._waiting: list[tuple[int, Rule]] = []  # values that have begun and may not be ones
+        self._block: Span | None = None  # the open block: covered from, at most to
+        self._attach()
+
+    @property
+    def held(self) -> int:
+        """How many bytes are held back: at most the rules' reach and `OPEN` together."""
+        return self._end - self._done
+
+    @property
+    def rules(self) -> MaskRules:
+        """The rules in force; new ones reach all bytes that haven't been returned."""
+        return self._rules
+
+    @rules.setter
+    def rules(self, rules: MaskRules) -> None:
+        self._rules = rules
+        if not self._closed:
+            self._alive_from = 0
+            self._attach()
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take what was read; return what is decided, at most up to the last line feed.
+
+        Of a line that grows beyond `OPEN` bytes the older part is returned.
+
+        Raises:
+            ValueError: the masker is closed.
+        """
+        if self._closed:
+            raise ValueError("the masker is closed")
+        begin = self._end
+        self._end += len(chunk)
+        found = [(layer, stream.scan(chunk)) for layer, stream in self._streams.items()]
+        closed = chunk.rfind(b"\n") + 1
+        if closed and self._passes(chunk, closed) and not any(matches for _, matches in found):
+            return self._pass(chunk, begin, closed)
+        self._raw += chunk
+        self._go_on(begin)
+        for layer, matches in found:
+            self._take(layer, matches)
+        self._decide_values(final=False)
+        out = self._emit(self._decided(begin + closed if closed else 0))
+        self._forget()
+        return out
+
+    def flush(self) -> bytes:
+        """Return all but what could still become part of a match: for an open line, by a timer."""
+        if self._closed or not self.held:
+            return b""
+        line = self._base + self._raw.rfind(b"\n") + 1
+        begin = max(line, self._alive_from, self._base if self._masked_lately() else self._done)
+        tail = bytes(self._raw[begin - self._base :])
+        limit = begin + min(layer.unfinished(tail) for layer in self._streams)
+        self._alive_from = limit
+        limit = min([limit, *(value for value, _ in self._waiting)])
+        if (begun := self._waiting_from(line)) < line:
+            limit = min(limit, begun)
+        return self._emit(max(limit, self._done))
+
+    def close(self) -> bytes:
+        """Return the rest: the output has ended. Closing again returns nothing."""
+        self._closed = True
+        for layer, stream in self._streams.items():
+            self._take(layer, stream.close())
+        self._streams = {}
+        self._decide_values(final=True)
+        return self._emit(self._end)
+
+    # Clean output: nothing found, nothing under way.
+
+    def _passes(self, chunk: bytes, closed: int) -> bool:
+        if self._spans or self._runs or self._waiting or self._block:
+            return False
+        if len(chunk) - closed > OPEN:
+            return False
+        if not self._rules.reaches_over_lines:
+            return True
+        return closed >= KEY and not any(
+            chunk[closed - size : closed] in layer.line_ends
+            for layer in self._streams
+            for size in layer.key_sizes
+        )
+
+    def _pass(self, chunk: bytes, begin: int, closed: int) -> bytes:
+        if self._done == begin and closed == len(chunk):
+            out = chunk
+        else:
+            held = self._raw[self._done - self._base :]
+            out = b"".join((held, memoryview(chunk)[:closed]))
+        self._done = begin + closed
+        self._in_mask = False
+        keep = max(self._rules.reach, self.held)
+        if len(chunk) >= keep:
+            self._raw = bytearray(memoryview(chunk)[len(chunk) - keep :])
+            self._base = self._end - keep
+        else:
+            self._raw += chunk
+            self._forget()
+        return out
+
+    def _forget(self) -> None:
+        surplus = len(self._raw) - max(self._rules.reach, self.held)
+        if surplus > self._rules.reach:
+            del self._raw[:surplus]
+            self._base += surplus
+
+    # Rules
+
+    def _attach(self) -> None:
+        """Open a stream for each new layer and let it read what is still here; close the others."""
+        streams: dict[Layer, ScanStream] = {}
+        for layer in self._rules.layers:
+            stream = self._streams.pop(layer, None)
+            if stream is None:
+                stream = layer.scanner.open(self._base)
+                self._take(layer, stream.scan(self._raw))
+            streams[layer] = stream
+        for stream in self._streams.values():
+            stream.close()
+        self._streams = streams
+
+    # From matches to covered bytes
+
+    def _cover(self, begin: int, end: int) -> None:
+        spans = self._spans
+        if spans and spans[-1][0] <= begin <= spans[-1][1]:
+            if end > spans[-1][1]:
+                spans[-1] = (spans[-1][0], end)
+        elif end > begin and end > self._done:
+            spans.append((begin, end))
+
+    def _take(self, layer: Layer, found: list[Found]) -> None:
+        found.sort()
+        widths, rules, cover = layer.widths, layer.rules, self._cover
+        for end, number, start in found:
+            width = widths[number]
+            if width:
+                cover(end - width, end)
+            elif rules:
+                self._take_shape(rules[number], start, end)
+            else:
+                self._take_long(layer.needles[number], end)
+        if rules and self._block:
+            self._cover_block(self._end)
+
+    def _take_long(self, needle: bytes, end: int) -> None:
+        begin = end - len(needle)
+        if begin >= self._base and self._raw[begin - self._base : end - self._base] == needle:
+            self._cover(begin, end)
+
+    def _take_shape(self, rule: Rule, start: int, end: int) -> None:
+        begin = end - rule.width if rule.width else start
+        if rule.kind == "value":
+            self._waiting.append((end, rule))
+        elif rule.kind == "end":
+            if self._block:
+                self._cover_block(end)
+                self._block = None
+        elif end - begin > REACH:
+            pass
+        elif rule.kind == "block":
+            if self._block and begin > self._block[0]:
+                self._cover_block(begin)
+            self._block = (self._block[0] if self._block else begin, begin + BLOCK)
+        else:
+            ends = self._run_from(rule.run, end) if rule.run else end - rule.keep[1]
+            self._cover(begin + rule.keep[0], ends)
+
+    def _cover_block(self, end: int) -> None:
+        """Cover the open block up to *end*, or to where it must have ended."""
+        assert self._block
+        begin, most = self._block
+        upto = min(end, most)
+        self._cover(begin, upto)
+        self._block = (upto, most) if upto < most else None
+
+    def _run_from(self, run: re.Pattern[bytes], begin: int) -> int:
+        """Return where a run that begins at *begin* stops for now."""
+        first, last = self._ran.get(run, (0, -1))
+        if not first <= begin <= last:
+            match = run.match(self._raw, begin - self._base)
+            last = self._base + (match.end() if match else 0)
+            self._ran[run] = (begin, last)
+        if last == self._end:
+            self._runs.add(run)
+        return last
+
+    def _go_on(self, begin: int) -> None:
+        """Let the runs that reached *begin*, the former end, go on."""
+        runs, self._runs = self._runs, set()
+        self._ran.clear()
+        for run in runs:
+            self._cover(begin, self._run_from(run, begin))
+
+    def _decide_values(self, *, final: bool) -> None:
+        waiting, self._waiting = self._waiting, []
+        for begin, rule in waiting:
+            if not self._decide_value(rule, begin, final):
+                self._waiting.append((begin, rule))
+
+    def _decide_value(self, rule: Rule, begin: int, final: bool) -> bool:
+        """Cover a value if it is one; tell whether that is known."""
+        assert rule.head
+        assert rule.run
+        at = begin - self._base
+        is_value = rule.head.match(self._raw, at) is not None
+        seen = self._end - begin
+        more_may_come = not final and self._raw.find(b"\n", at) < 0
+        if more_may_come and seen < (rule.lookahead if is_value else rule.width):
+            return False
+        if is_value:
+            skipped = rule.skip and rule.skip.match(self._raw, at)
+            begin = self._base + skipped.end() if skipped else begin
+            self._cover(begin, self._run_from(rule.run, begin))
+        return True
+
+    # From covered bytes to output
+
+    def _decided(self, closed: int) -> int:
+        """Return the offset before which all is decided; *closed* is behind the last line feed."""
+        limit = max(self._waiting_from(closed), self._done)
+        if self._end - limit > self._rules.reach + OPEN:
+            limit = self._end - self._rules.reach
+        return limit
+
+    def _waiting_from(self, line: int) -> int:
+        """Return where a needle has begun that goes on in the line beginning at *line*, or that."""
+        if line <= self._base or not self._rules.reaches_over_lines:
+            return line
+        cut = line - self._base
+        return self._base + min(layer.waiting_from(self._raw, cut) for layer in self._streams)
+
+    def _masked_lately(self) -> bool:
+        """Tell whether a match may have begun in what was returned: in masked bytes alone."""
+        return self._mask_end > self._end - self._rules.reach
+
+    def _emit(self, limit: int) -> bytes:
+        """Return what comes before *limit*, and the ``***`` that begins there at the latest."""
+        spans, at, in_mask = self._spans, self._done, self._in_mask
+        if at >= limit and not (spans and spans[0][0] <= at):
+            return b""
+        spans.sort()
+        base, pieces, taken = self._base, [], 0
+        with memoryview(self._raw) as raw:
+            for begin, end in spans:
+                if begin > limit:
+                    break
+                taken += 1
+                if end <= at:
+                    continue
+                if begin > at:
+                    pieces.append(raw[at - base : begin - base].tobytes())
+                    in_mask = False
+                if not in_mask:
+                    pieces.append(MASK)
+                    self.masks += 1
+                at = self._mask_end = end
+                in_mask = True
+            if at < limit:
+                pieces.append(raw[at - base : limit - base].tobytes())
+                at, in_mask = limit, False
+        del spans[:taken]
+        self._done, self._in_mask = at, in_mask
+        return b"".join(pieces)

@@ -1,0 +1,228 @@
+"""The forms of a secret: every text by which a step's output may give it away.
+
+A needle is one such text as bytes, looked for in any position. A secret is
+trimmed of white space at its ends, then taken as it is, with its line breaks
+as whatever they may have become, by each of its lines of `LINE_LENGTH`
+characters or more, and in the encodings that programs put values into.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache, partial
+from html.entities import codepoint2name
+from itertools import product
+from typing import Final
+
+SHORTEST: Final = 4  # characters of a secret; a shorter one would mask half the log
+LINE_LENGTH: Final = 8  # characters from which a line of a secret is one of its own
+
+# What a line break becomes: itself on three systems, `echo $X`, `tr -d`, JSON and its like in
+# text and inside another JSON text, and bash's way of splicing one into single quotes.
+_BREAKS: Final = (
+    "\n", "\r\n", "\r", " ", "", "\t", "\\n", "\\r\\n", "\\r", "\\\\n", "\\\\r\\\\n", "'$'\\n''",
+)  # fmt: skip
+_LINE_BREAK: Final = re.compile(r"\r\n|\n|\r")
+_WRAPS: Final = (76, 64)  # columns where base64(1) and openssl(1) break their lines
+
+# What stays as it is: Python's quote with and without '/', JavaScript's encodeURIComponent and
+# encodeURI, and Java's URLEncoder.
+_URL_SAFE: Final = ("_.-~/", "_.-~", "_.-~!'()*", "_.-~!'()*;,/?:@&=+$#", "_.-*")
+
+_SHELL_SPECIAL: Final = " \t\n'\"\\|&;()<>!{}*[]?^$`,"
+_C_ESCAPES: Final = {
+    "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t",
+}  # fmt: skip
+_REPR: Final = str.maketrans(_C_ESCAPES)
+_BASH_ESCAPES: Final = {**_C_ESCAPES, "\a": "\\a", "\v": "\\v", "\x1b": "\\E"}
+
+
+def needles_of(secret: str) -> frozenset[bytes]:
+    """Return every form of a secret; `trimmed` is what makes it one.
+
+    Forms shorter than four bytes aren't used: they'd be found by chance. No
+    secret of four characters has one, base64 included (four characters in
+    each alignment depend on four bytes alone).
+    """
+    secret = trimmed(secret)
+    texts: set[str] = set()
+    encoded: set[bytes] = set()
+    for whole in _wholes(secret):
+        texts.update(_spellings(whole))
+        data = _bytes(whole)
+        encoded.update((data.hex().encode(), data.hex().upper().encode()))
+        encoded.update(_base64_forms(data))
+    texts.update(_broken(secret))
+    texts.update(line for line in _lines(secret) if len(line) >= LINE_LENGTH)
+    encoded.update(map(_bytes, texts))
+    return frozenset(needle for needle in encoded if len(needle) >= SHORTEST)
+
+
+def trimmed(secret: str) -> str:
+    """Return what of a secret is masked: all but white space at its ends."""
+    return secret.strip()
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")  # a value from a file need not be UTF-8
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _lines(secret: str) -> list[str]:
+    return [line.strip() for line in _LINE_BREAK.split(secret)]
+
+
+def _wholes(secret: str) -> set[str]:
+    """Return the values that encodings are made of: the secret, by the breaks of two systems."""
+    lines = _LINE_BREAK.split(secret)
+    return {secret, "\n".join(lines), "\r\n".join(lines)}
+
+
+def _broken(secret: str) -> Iterator[str]:
+    """Yield the whole secret with its line breaks as what they may have become."""
+    yield " ".join(secret.split())
+    yield " ".join(re.split(r"[ \t\n]+", secret))  # an unquoted variable: a shell leaves CR alone
+    as_is = _LINE_BREAK.split(secret)
+    if len(as_is) > 1:
+        for lines, between in product((as_is, _lines(secret)), _BREAKS):
+            yield between.join(lines)
+
+
+def _spellings(text: str) -> Iterator[str]:
+    yield text
+    yield from _json_forms(text)
+    yield from _percent_forms(text)
+    yield from _entity_forms(text)
+    yield from _shell_forms(text)
+
+
+def _respelled(text: str, spell: Callable[[str], str]) -> str:
+    """Return *text* with each character but ASCII letters and digits as *spell* writes it."""
+    marks = _marks(text)
+    return text.translate({ord(c): spell(c) for c in marks}) if marks else text
+
+
+@lru_cache(maxsize=4)  # of the secret at hand: it is respelled some two hundred times
+def _marks(text: str) -> tuple[str, ...]:
+    return tuple(c for c in set(text) if not (c.isalnum() and c < "\x7f"))
+
+
+def _json_forms(text: str) -> Iterator[str]:
+    """JSON as Python, Go (escapes `<>&`), PHP (quotes and `/` too) and .NET (`+` too) write it."""
+    for ascii_only, upper, slash, marked in product(
+        (False, True), (False, True), (False, True), ("", "<>&", "<>&'", "<>&'\"", "<>&'\"+`")
+    ):
+        yield _respelled(text, partial(_json_char, ascii_only, upper, slash, marked))
+    yield text.translate(_REPR)
+    yield text.translate({**_REPR, ord("'"): "\\'"})
+
+
+def _json_char(ascii_only: bool, upper: bool, slash: bool, marked: str, char: str) -> str:
+    if char in marked or (char not in _C_ESCAPES and (char < " " or (ascii_only and char > "~"))):
+        units = char.encode("utf-16-be", "surrogatepass").hex()
+        digits = units.upper() if upper else units
+        return "".join(f"\\u{digits[i : i + 4]}" for i in range(0, len(digits), 4))
+    if char == '"':
+        return '\\"'
+    if char == "/":
+        return "\\/" if slash else "/"
+    return _C_ESCAPES.get(char, char)
+
+
+def _percent_forms(text: str) -> Iterator[str]:
+    for safe, form in product(_URL_SAFE, ("%{:02X}", "%{:02x}")):
+        coded = _respelled(text, partial(_percent_char, safe, form))
+        yield coded
+        yield coded.replace("%20", "+")
+
+
+def _percent_char(safe: str, form: str, char: str) -> str:
+    return char if char in safe else "".join(map(form.format, _bytes(char)))
+
+
+def _entity_forms(text: str) -> Iterator[str]:
+    """XML and HTML: named where there are names, numbers for the rest, or numbers for all."""
+    for double, single, other in product(
+        ('"', "&quot;", "&#34;", "&#x22;"), ("'", "&#39;", "&#x27;", "&apos;"),
+        ("", "&#{:d};", "&#x{:x};", "&#x{:X};", "name"),
+    ):  # fmt: skip
+        known = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': double, "'": single}
+        yield _respelled(text, partial(_entity, known, other))
+    for number in ("&#{:d};", "&#x{:x};", "&#x{:X};", "&#{:03d};"):
+        marked = {char: number.format(ord(char)) for char in "&<>\"'"}
+        yield _respelled(text, partial(_entity, marked, number))
+        yield _respelled(text, partial(_entity, marked, ""))
+        yield _respelled(text, partial(_entity, {}, number))  # Python's xmlcharrefreplace alone
+        yield _respelled(text, partial(_numbered, number))
+        yield "".join(number.format(ord(c)) for c in text)
+
+
+def _numbered(number: str, char: str) -> str:
+    return number.format(ord(char))
+
+
+def _entity(known: Mapping[str, str], form: str, char: str) -> str:
+    if char in known:
+        return known[char]
+    if char.isascii() or not form:
+        return char
+    if form == "name":
+        name = codepoint2name.get(ord(char))
+        return f"&{name};" if name else char
+    return form.format(ord(char))
+
+
+def _shell_forms(text: str) -> Iterator[str]:
+    """What stands between the outer quotes, or without any."""
+    yield text.replace("'", "'\"'\"'")  # shlex.quote, dash
+    yield text.replace("'", "'\\''")  # bash -x, ${x@Q}
+    yield text.translate({ord(c): f"\\{c}" for c in '"$`\\'})  # between double quotes
+    word = text.translate({ord(c): f"\\{c}" for c in _SHELL_SPECIAL})  # printf %q
+    yield f"\\{word}" if text[:1] in ("~", "#") else word
+    for octal in (False, True):  # printf %q where $'…' is needed, in UTF-8 and in C
+        yield _respelled(text, partial(_bash_char, octal))
+
+
+def _bash_char(octal: bool, char: str) -> str:
+    if char == "'":
+        return "\\'"
+    if char in _BASH_ESCAPES:
+        return _BASH_ESCAPES[char]
+    if char < " " or char == "\x7f" or (octal and char > "~"):
+        return "".join(f"\\{byte:03o}" for byte in _bytes(char))
+    return char
+
+
+def _base64_forms(data: bytes) -> Iterator[bytes]:
+    """Yield the characters that depend on *data* alone, wherever it stands in what is encoded.
+
+    Behind 0, 1 or 2 bytes of something else (modulo 3) the value begins at
+    bit 0, 8 or 16; a character holds 6 bits, and those at either end that hold
+    other bits too are left out. So padding never matters.
+    """
+    for ahead in range(3):
+        first = -(-ahead * 8 // 6)
+        last = (ahead + len(data)) * 8 // 6
+        core = base64.b64encode(bytes(ahead) + data)[first:last]
+        yield core
+        yield core.translate(bytes.maketrans(b"+/", b"-_"))
+        if ahead == 0:
+            yield from _wrapped(core)
+
+
+def _wrapped(core: bytes) -> Iterator[bytes]:
+    """Yield the output of base64(1) for a value that stands at its beginning."""
+    for columns in _WRAPS:
+        lines = [core[i : i + columns] for i in range(0, len(core), columns)]
+        if len(lines) > 1:
+            yield from _worth_masking(lines)
+            yield b"\n".join(lines)
+            yield b"\r\n".join(lines)
+
+
+def _worth_masking(lines: Iterable[bytes]) -> Iterator[bytes]:
+    return (line for line in lines if len(line) >= LINE_LENGTH)

@@ -1,0 +1,232 @@
+"""Shapes: what secrets look like that nobody told us.
+
+A shape comes from ``configs/masking.yaml`` or the settings, or is one of
+`ALWAYS`. `rules_of` turns it into what the masker works with; see
+`tailrace.core.mask` for what the kinds of rules mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+
+from tailrace.core import patterns, scanner
+from tailrace.core.patterns import Node, PatternError
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """One look of secrets; patterns as `tailrace.core.patterns` reads them."""
+
+    name: str
+    pattern: str  # with ``before`` of a fixed width, then a class without end: AB[0-9a-f]{32,}
+    before: str = ""  # must stand in front and stays readable
+    skip: str = ""  # with ``before``: what of the value stays readable where it begins like this
+    until: str = ""  # mask everything from ``pattern`` to this, or `BLOCK` bytes
+    keep: tuple[int, int] = (0, 0)  # bytes at either end of a match that stay readable
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One expression to look for, and what its match means."""
+
+    kind: Literal["token", "value", "block", "end"]
+    shape: str
+    find: bytes
+    flags: int
+    width: int  # of a match in bytes; 0 where it varies and the scanner tells its start
+    begins: bytes | None = None  # matches every unfinished beginning
+    keep: tuple[int, int] = (0, 0)
+    run: re.Pattern[bytes] | None = None  # goes on from a match's end, never failing
+    head: re.Pattern[bytes] | None = None  # of a value: what it must begin with
+    skip: re.Pattern[bytes] | None = None
+    lookahead: int = 0  # bytes by which a value is known to be one, or not
+
+
+class ShapeProblem(msgspec.Struct, frozen=True):
+    """One mistake in a list of shapes."""
+
+    where: str  # "shapes[3].pattern"
+    problem: str
+    hint: str
+
+
+class ShapeError(ValueError):
+    """Shapes can't be used; ``problems`` are all their mistakes, ``source`` the file's name."""
+
+    def __init__(self, source: str, problems: tuple[ShapeProblem, ...]) -> None:
+        lines = (f"{source}: {p.where}: {p.problem}; {p.hint}" for p in problems)
+        super().__init__("\n".join(lines))
+        self.source = source
+        self.problems = problems
+
+
+_SCHEMES: Final = (
+    "basic|bearer|digest|token|negotiate|ntlm|apikey|api-key|oauth|jwt|dpop|hawk|mac|hoba|"
+    "mutual|vapid|gssapi|kerberos|signature|sso-key|ssws|snowflake|aws4-hmac-sha256|"
+    "aws4-ecdsa-p256-sha256|aws|sharedkey|sharedkeylite|key|privatetoken|genie(?:key)?|zoho-oauthtoken"
+)
+_SCHEME: Final = rf"(?i)(?:(?:{_SCHEMES})[ \t]{{1,16}})?"
+_SIGN: Final = r"[ \t]*(?::|=>?)[ \t]*"
+
+
+def _authorization() -> Iterator[Shape]:
+    """RFC 9110, section 11.6.2. The value runs to the quote that opened it, or the line's end."""
+    name, first = "authorization", r"[^\s\"'\\:]"
+    for before in (
+        rf"(?i)(?:^|[^\"'])authorization\\*[\"']?{_SIGN}",
+        rf"(?i)[\"']authorization\\*[\"']{_SIGN}",
+    ):
+        yield Shape(name, rf"{first}[^\r]*", before=before, skip=_SCHEME)
+    for quote in "\"'":
+        for before in (
+            rf"(?i){quote}authorization{_SIGN}",  # "Authorization: Bearer …"
+            rf"(?i)authorization\\*[\"']?{_SIGN}\\*{quote}[ \t]*",  # "authorization": "Bearer …"
+        ):
+            yield Shape(name, rf"{first}[^\r{quote}]*", before=before, skip=_SCHEME)
+
+
+ALWAYS: Final = (
+    # RFC 3986, section 3.2.1; up to the last '@', because passwords are pasted in unencoded
+    Shape("url-userinfo", r"://[^\s/?#\"<>`]+@", keep=(3, 1)),
+    Shape("url-userinfo", r":\\/\\/[^\s/?#\"<>`]+@", keep=(5, 1)),  # in JSON of PHP
+    *_authorization(),
+    # RFC 7468, OpenSSH, PGP; SSH2 writes four dashes
+    Shape(
+        "private-key",
+        r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|---- BEGIN [A-Z0-9 ]*PRIVATE KEY ----",
+        until=r"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|---- END [A-Z0-9 ]*PRIVATE KEY ----",
+    ),
+)
+
+_KEYS: Final = ("name", "pattern", "before")
+
+
+def load_shapes(data: object, source: str) -> tuple[Shape, ...]:
+    """Read the shapes of ``configs/masking.yaml`` (``{shapes: […]}``) or of a setting (a list).
+
+    Each is ``{name, pattern}``, with ``before`` for a text that must stand in
+    front of it, or a pattern alone. *source* is named in errors.
+
+    Raises:
+        ShapeError: with every mistake at once.
+    """
+    items = data.get("shapes") if isinstance(data, Mapping) else data
+    if not isinstance(items, list) or (isinstance(data, Mapping) and set(data) != {"shapes"}):
+        told = ShapeProblem(
+            "shapes", "this isn't a list of shapes", "write '- {name: …, pattern: …}'"
+        )
+        raise ShapeError(source, (told,))
+    shapes: list[Shape] = []
+    problems: list[ShapeProblem] = []
+    for number, item in enumerate(items):
+        try:
+            shapes.append(_checked(item, f"shapes[{number}]"))
+        except _Refused as refused:
+            problems.append(refused.problem)
+    if problems:
+        raise ShapeError(source, tuple(problems))
+    return tuple(shapes)
+
+
+class _Refused(Exception):  # noqa: N818 - never leaves this module
+    def __init__(self, where: str, problem: str, hint: str) -> None:
+        self.problem = ShapeProblem(where, problem, hint)
+
+
+def _checked(item: object, where: str) -> Shape:
+    fields: dict[Any, Any] = {"name": where, "pattern": item} if isinstance(item, str) else {}
+    if isinstance(item, Mapping):
+        fields = dict(item)
+    for key in fields:
+        if key not in _KEYS:
+            raise _Refused(f"{where}.{key}", "unknown key", f"a shape has {', '.join(_KEYS)}")
+    for key in ("name", "pattern"):
+        if not fields.get(key):
+            raise _Refused(f"{where}.{key}", "it is missing", "write {name: …, pattern: …}")
+    for key, value in fields.items():
+        if not isinstance(value, str):
+            raise _Refused(f"{where}.{key}", "this isn't text", "quote it with single quotes")
+    shape = Shape(**fields)
+    try:
+        rules = rules_of(shape)
+        scanner.Scanner([rule.find for rule in rules], [rule.flags for rule in rules])
+        scanner.TailScanner([rule.begins for rule in rules if rule.begins] or [b"x"])
+    except PatternError as error:
+        raise _Refused(f"{where}.pattern", str(error), f"see {shape.name!r}") from None
+    except scanner.ExpressionError as error:
+        hint = "counts are costly to scan for: write {10,} in place of {10,500}"
+        raise _Refused(f"{where}.pattern", str(error), hint) from None
+    return shape
+
+
+def rules_of(shape: Shape) -> list[Rule]:
+    """Return what to look for.
+
+    Raises:
+        PatternError: a pattern of the shape can't be used.
+    """
+    if shape.before:
+        return [_value_rule(shape)]
+    kind: Literal["token", "block"] = "block" if shape.until else "token"
+    rules = [_match_rule(shape, kind, node) for node in _branches(shape.pattern)]
+    if shape.until:
+        rules.extend(
+            Rule("end", shape.name, patterns.expression(node), scanner.LINES, 1)
+            for node in _branches(shape.until)
+        )
+    return rules
+
+
+def _branches(pattern: str) -> list[Node]:
+    node = patterns.parse(pattern)
+    if patterns.widths(node)[0] == 0:
+        raise PatternError("it matches the empty text, and so everything")
+    return list(patterns.alternatives(node))
+
+
+def _match_rule(shape: Shape, kind: Literal["token", "block"], node: Node) -> Rule:
+    head, run = (node, None) if any(shape.keep) or kind == "block" else patterns.split_run(node)
+    if patterns.widths(head)[0] == 0:
+        head, run = node, None
+    low, high = patterns.widths(head)
+    width = low if low == high else 0
+    begun = patterns.beginning(head)
+    return Rule(
+        kind=kind,
+        shape=shape.name,
+        find=patterns.expression(head),
+        flags=scanner.LINES | (0 if width else scanner.STARTS),
+        width=width,
+        begins=None if begun is None else patterns.expression(begun),
+        keep=shape.keep,
+        run=_run(run),
+    )
+
+
+def _value_rule(shape: Shape) -> Rule:
+    head, run = patterns.split_run(patterns.parse(shape.pattern))
+    low, high = patterns.widths(head)
+    if run is None or low == 0 or low != high:
+        raise PatternError(
+            "with 'before' it must have a fixed width and go on in a class, as in AB[0-9a-f]{32,}"
+        )
+    before, skip = patterns.parse(shape.before), patterns.parse(shape.skip)
+    if patterns.widths(before)[0] == 0:
+        raise PatternError("'before' matches the empty text, and so everything")
+    return Rule(
+        kind="value",
+        shape=shape.name,
+        find=patterns.expression(before),
+        flags=scanner.LINES,
+        width=low,
+        run=_run(run),
+        head=re.compile(patterns.expression(head)),
+        skip=re.compile(patterns.expression(skip)) if shape.skip else None,
+        lookahead=max(low, patterns.widths(skip)[1] or 0),
+    )
+
+
+def _run(chars: frozenset[int] | None) -> re.Pattern[bytes] | None:
+    return None if chars is None else re.compile(patterns.char_class(chars) + b"*+")

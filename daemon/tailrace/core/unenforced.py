@@ -1,0 +1,29 @@
+"""What a plan asks for and this version doesn't do: told at the start, never passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tailrace.core.plan import Plan, StepPlan
+
+
+def unenforced(plan: Plan) -> list[tuple[str | None, str]]:
+    """Return (step, sentence) for each wish that has no effect; the step is None for the run's."""
+    found: list[tuple[str | None, str]] = []
+    if plan.budget.usd is not None or plan.budget.tokens is not None:
+        found.append((None, "the depth's budget (usd, tokens) isn't enforced in this version"))
+    if plan.on_lost == "retry":
+        found.append((None, "on_lost: retry isn't done in this version; a lost step fails"))
+    for step in plan.steps:
+        found += [(step.id, text) for text in _of_step(step)]
+    return found
+
+
+def _of_step(step: StepPlan) -> Iterator[str]:
+    limits = [name for name in ("memory", "cpu", "pids") if getattr(step.limits, name) is not None]
+    if limits:
+        yield f"limits ({', '.join(limits)}) aren't enforced in this version"
+    if step.sandbox == "on":
+        yield "sandbox: true has no effect in this version; the step runs as the daemon's user"
+    if step.narration != "channel":
+        yield f"narration: {step.narration} isn't read in this version; its lines are plain output"

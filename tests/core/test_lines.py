@@ -1,0 +1,118 @@
+"""Numbering output, and showing lines as a terminal would."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tailrace.core.lines import (
+    LineCounter,
+    Slice,
+    resolve_carriage_returns,
+    slice_text,
+    strip_ansi,
+    strip_ansi_bytes,
+)
+
+PIECES = st.lists(
+    st.one_of(
+        st.binary(max_size=8),
+        st.sampled_from([b"\n", b"\r\n", "é".encode(), "€".encode(), "🙂".encode(), b"\xf0\x9f"]),
+    ),
+    max_size=12,
+)
+
+
+def slices_of(pieces: list[bytes]) -> list[Slice]:
+    """Feed pieces one by one, and end."""
+    counter = LineCounter()
+    found = [counter.take(piece) for piece in pieces]
+    found.append(counter.take(b"", final=True))
+    return [piece for piece in found if piece is not None]
+
+
+@given(PIECES)
+@example([b"\xe2\x82", b"\xac\n"])
+@example([b"\xed", b"\xa0\x80"])
+@example([b"\xf4", b"\x90"])
+def test_texts_put_together_are_the_file_as_utf8_with_replacement(pieces: list[bytes]) -> None:
+    """However the output was cut, even within a character."""
+    whole = b"".join(pieces)
+    found = slices_of(pieces)
+
+    assert b"".join(piece.data for piece in found) == whole
+    text = "".join(slice_text(piece.data) + ("" if piece.open else "\n") for piece in found)
+    assert text == whole.decode("utf-8", "replace")
+
+
+@given(PIECES)
+def test_a_slice_begins_with_the_number_of_the_line_that_its_offset_is_in(
+    pieces: list[bytes],
+) -> None:
+    """An open line's number is repeated by the slice that goes on with it."""
+    whole = b"".join(pieces)
+    for piece in slices_of(pieces):
+        assert piece.line == whole[: piece.offset].count(b"\n") + 1
+        assert piece.open is not piece.data.endswith(b"\n")
+
+
+def test_a_lone_newline_ends_an_open_line_with_an_empty_text() -> None:
+    """As the contract says of ``text: ""`` without ``open``."""
+    counter = LineCounter()
+    counter.take(b"50%")
+
+    piece = counter.take(b"\n")
+
+    assert piece == Slice(3, b"\n", 1, False)
+    assert slice_text(piece.data) == ""
+    assert counter.lines == 1
+
+
+def test_lines_count_an_open_last_one() -> None:
+    """Two lines, the second without an end."""
+    counter = LineCounter()
+    counter.take(b"one\ntwo")
+
+    assert counter.lines == 2
+
+
+def test_at_most_three_bytes_are_held_back() -> None:
+    """The start of a four-byte sequence is the longest that can be incomplete."""
+    counter = LineCounter()
+
+    assert counter.take("🙂".encode()[:3]) is None
+    assert counter.held == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("plain", "plain"),
+        ("10%\r20%\r100%", "100%"),
+        ("loading...\rdone", "doneing..."),
+        ("windows\r", "windows"),
+        ("a\r\rb", "b"),
+        ("", ""),
+    ],
+)
+def test_carriage_returns_write_over_what_stands_there(line: str, shown: str) -> None:
+    """What the later text doesn't cover stays, as on a terminal."""
+    assert resolve_carriage_returns(line) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07text", "text"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1b(Btext", "text"),
+        ("\x1b[2K\x1b[1;5Hx", "x"),
+        ("\x1bPq#0\x1b\\after", "after"),
+    ],
+)
+def test_escape_sequences_are_taken_out(text: str, plain: str) -> None:
+    """Colours, titles, links, cursor moves and device strings."""
+    assert strip_ansi(text) == plain
+    assert strip_ansi_bytes(text.encode()) == plain.encode()

@@ -1,0 +1,239 @@
+"""Shapes: tokens that nobody declared, and what merely looks like one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tailrace.core import patterns
+from tailrace.core.mask import Masker, MaskRules
+from tailrace.core.shapes import Shape, ShapeError, load_shapes
+
+CONFIG = Path(__file__).parents[2] / "configs" / "masking.yaml"
+SHAPES = load_shapes(yaml.safe_load(CONFIG.read_text()), "configs/masking.yaml")
+RULES = MaskRules({}, SHAPES)
+
+A36, A40 = "aB3" * 12, "aB3/" * 10
+# Put together here so that scanners of repositories find no token in this file.
+TOKENS = {
+    "github-token": ["gh" + kind + "_" + A36 for kind in "pousr"],
+    "github-fine-grained-token": ["github_" + "pat_" + A36 + "_" + A36],
+    "gitlab-token": ["gl" + "pat-" + "aB3-_" * 4, "gl" + "rt-" + "aB3" * 7],
+    "gitlab-routable-token": ["gl" + "pat-" + "aB3" * 9 + ".01." + "0a1b2c3d4"],
+    "gitlab-runner-registration": ["GR13" + "48941" + "aB3-_" * 4],
+    "aws-access-key-id": ["AKIA" + "ABCD2345" * 2, "ASIA" + "ABCD2345" * 2],
+    "slack-token": ["xox" + kind + "-123456789012-" + "aB3" * 6 for kind in "bpar"],
+    "slack-rotated-token": ["xoxe." + "xoxp-1-" + "aB3" * 20],
+    "slack-app-token": ["xapp" + "-1-A012-3456-" + "ab3" * 20],
+    "stripe-key": ["sk_" + "live_" + "aB3" * 8, "rk_" + "test_" + "aB3" * 8],
+    "stripe-webhook-secret": ["whsec_" + "aB3/" * 8],
+    "google-api-key": ["AIza" + "aB3_-" * 7],
+    "google-oauth-secret": ["GOCSPX" + "-" + "aB3_" * 7],
+    "google-oauth-token": ["ya29." + "aB3_-" * 20],
+    "npm-token": ["npm_" + A36],
+    "pypi-token": ["pypi-" + "AgE" + "aB3_-" * 20],
+    "crates-io-token": ["cio" + "aB3d" * 8],
+    "rubygems-token": ["rubygems_" + "0a1b" * 12],
+    "docker-token": ["dckr_" + "pat_" + "aB3_-" * 6],
+    "jwt": ["eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0NTY3ODkwIn0." + "dozjgNryP4J3jVmNHl0w5N"],
+    "jwe": ["eyJhbGciOiJkaXIifQ.." + "aB3_" * 4 + "." + "aB3_" * 8 + "." + "aB3_" * 4],
+    "anthropic-key": ["sk-" + "ant-api03-" + "aB3_-" * 18],
+    "openai-key": ["sk-" + "proj-" + "aB3_-" * 20],
+    "hugging-face-token": ["hf_" + "aBcD" * 9],
+    "digitalocean-token": ["dop_v1_" + "0a1b" * 16],
+    "databricks-token": ["dapi" + "0a1b" * 8],
+    "hashicorp-vault-token": ["hvs." + "aB3_" * 8],
+    "sendgrid-key": ["SG." + "aB3_-" * 4 + "aB" + "." + "aB3_-" * 8 + "aB3"],
+    "twilio-key": ["SK" + "0a1b" * 8],
+    "shopify-token": ["shpat_" + "0a1B" * 8],
+    "sentry-token": ["sntrys_" + "aB3_" * 12],
+    "linear-key": ["lin_api_" + "aB3d" * 10],
+    "age-secret-key": ["AGE-SECRET-KEY-1" + "Q2" * 29],
+}
+KEPT = {
+    "aws-secret-access-key": [
+        ("aws_secret_access_key = ", A40), ('"SecretAccessKey": "', A40), ("AWS_SECRET_KEY=", A40),
+    ],
+    "aws-session-token": [("aws_session_token=", A40 * 4), ('"SessionToken": "', A40 * 4)],
+    "slack-webhook": [("https://hooks.slack.com/services/", "T0123/B0123/aB3aB3aB3aB3")],
+    "npm-legacy-token": [("//registry.example/:_authToken=", "aB3-" * 9)],
+    "terraform-cloud-token": [("aB3d5f7h9j1l3n", ".atlasv1." + "aB3_" * 16)],
+    "azure-storage-key": [("AccountName=x;AccountKey=", "aB3/" * 21 + "aB==")],
+    "azure-signature": [("https://x.blob.example/c?sv=1&sig=", "aB3%2F" * 8)],
+    "telegram-bot-token": [("123456789:", "AA" + "aB3" * 11)],
+    "discord-webhook": [("https://discord.com/api/webhooks/123456/", "aB3_-" * 12)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_tokens_are_masked_whole(name: str) -> None:
+    """At any place of a line, also byte by byte."""
+    for token in TOKENS[name]:
+        for text in (f"{token}", f"token={token}\nnext", f"x '{token}' y", f'{{"t":"{token}"}}'):
+            assert RULES.mask_text(text) == text.replace(token, "***")
+            masker = Masker(RULES)
+            out = b"".join(masker.feed(bytes([byte])) + masker.flush() for byte in text.encode())
+            assert (out + masker.close()).decode() == text.replace(token, "***")
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_must_stand_in_front_of_a_value_stays_readable(name: str) -> None:
+    """Only the value is hidden."""
+    for before, value in KEPT[name]:
+        assert RULES.mask_text(f"x {before}{value} y") == f"x {before}*** y"
+
+
+def test_each_shape_of_the_config_has_an_example_here() -> None:
+    """A new entry needs its test."""
+    assert {shape.name for shape in SHAPES} == TOKENS.keys() | KEPT.keys()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "commit 3f2a91c0b6b1a7c8d9e0f1a2b3c4d5e6f7a8b9c0",
+        "ghp_short gho_ github_pat_ glpat-abc xoxb- sk_live_ npm_install npm_config_cache=x",
+        "AKIASHORT AKIAABCDEFGHIJKLMNOPQ xAKIAABCD2345ABCD2345",
+        "eyJhbGciOiJIUzI1NiJ9 and eyJ.eyJ",
+        "https://github.com/a/b@v1 http://[::1]:8080/x?mail=me@example.com see user@example.com",
+        "git@github.com:org/repo.git ssh: connect to host x port 22",
+        '["https://a.example","me@example.com"] <https://a.example> me@example.com',
+        "sha512-" + "aB3/" * 21 + "==",
+        "authorization required; authorization::check; the authorization header",
+        "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
+        "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----",
+        "risk_live_" + "a" * 30 + " task-ant sky29.x",
+        "AIza-not-long-enough 2024-01-01T00:00:00 1700000000:AA",
+        "secret_access_key: <set in the console>",
+    ],
+)
+def test_what_merely_looks_like_a_token_stays(text: str) -> None:
+    """Hashes, host names, prose, certificates."""
+    assert RULES.mask_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://user:pass@host/x", "https://***@host/x"),
+        ("clone ssh://git@host:22/x.git", "clone ssh://***@host:22/x.git"),
+        ("postgres://u:p@ss@db/x, http://u:p@h", "postgres://***@db/x, http://***@h"),
+        (r'"https:\/\/u:p@host\/x"', r'"https:\/\/***@host\/x"'),
+        ("Authorization: Basic dTpw", "Authorization: Basic ***"),
+        ("authorization: bearer  a.b c\r\nHost: x", "authorization: bearer  ***\r\nHost: x"),
+        ("> Proxy-Authorization:Negotiate abc=", "> Proxy-Authorization:Negotiate ***"),
+        ("Authorization: hunter2", "Authorization: ***"),
+        ("Authorization: Custom hunter2", "Authorization: ***"),
+        ("http.extraheader=AUTHORIZATION: basic eA==", "http.extraheader=AUTHORIZATION: basic ***"),
+        ("curl -H 'Authorization: token x' url", "curl -H 'Authorization: token ***' url"),
+        ('curl -H "authorization: Bearer x" url', 'curl -H "authorization: Bearer ***" url'),
+        ('{"Authorization": "Bearer x", "a": 1}', '{"Authorization": "Bearer ***", "a": 1}'),
+        ("{'authorization': 'x', 'a': 1}", "{'authorization': '***', 'a': 1}"),
+        (r"{\"Authorization\":\"Bearer x\",\"a\":1}", r'{\"Authorization\":\"Bearer ***",\"a\":1}'),
+        ('headers["Authorization"] = "Bearer x"', 'headers["Authorization"] = "Bearer x"'),
+        ("Authorization: Bearer" + " " * 40 + "x", "Authorization: Bearer" + " " * 16 + "***"),
+        ("Authorization:" + " " * 40 + "x", "Authorization:" + " " * 40 + "***"),
+    ],
+)
+def test_userinfo_and_authorization_are_always_masked(text: str, expected: str) -> None:
+    """Without any shape configured; names, schemes and what follows stay."""
+    assert MaskRules({}).mask_text(text) == expected
+
+
+def test_a_value_is_masked_while_it_streams() -> None:
+    """A header's name is seen at once, and its value never waits for the line's end."""
+    masker = Masker(MaskRules({}))
+    assert masker.feed(b"Authorization: ") + masker.flush() == b"Authorization: "
+    assert masker.feed(b"Bea") + masker.flush() == b""
+    assert masker.feed(b"rer abc" + b"x" * 200) + masker.flush() == b"Bearer ***"
+    assert masker.feed(b"x" * 200_000) + masker.flush() == b""
+    assert masker.held == 0
+    assert masker.feed(b"\nok") + masker.flush() == b"\nok"
+    assert masker.close() == b""
+
+
+@pytest.mark.parametrize(
+    ("item", "where", "problem"),
+    [
+        ({"name": "a", "pattern": "x*"}, "shapes[0].pattern", "matches the empty text"),
+        ({"name": "a", "pattern": "a|"}, "shapes[0].pattern", "matches the empty text"),
+        ({"name": "a", "pattern": "(a"}, "shapes[0].pattern", "')' is missing"),
+        ({"name": "a", "pattern": "a)"}, "shapes[0].pattern", "closes nothing"),
+        ({"name": "a", "pattern": "[a"}, "shapes[0].pattern", "ends too early"),
+        ({"name": "a", "pattern": "a(?=b)"}, "shapes[0].pattern", "look-around"),
+        ({"name": "a", "pattern": r"(a)\1"}, "shapes[0].pattern", "unknown escape"),
+        ({"name": "a", "pattern": "a++"}, "shapes[0].pattern", "repeat of a repeat"),
+        ({"name": "a", "pattern": "*a"}, "shapes[0].pattern", "nothing to repeat"),
+        ({"name": "a", "pattern": r"a\nb"}, "shapes[0].pattern", "line break"),
+        ({"name": "a", "pattern": "[z-a]"}, "shapes[0].pattern", "smaller end first"),
+        ({"name": "a", "pattern": "a{9999}"}, "shapes[0].pattern", "counts go from 0"),
+        ({"name": "a", "pattern": "x.{0,500}y"}, "shapes[0].pattern", "too large"),
+        ({"name": "a", "pattern": "ab+c", "before": "x"}, "shapes[0].pattern", "fixed width"),
+        ({"name": "a", "pattern": "[a]{3,}", "before": "x*"}, "shapes[0].pattern", "empty text"),
+        ({"name": "a"}, "shapes[0].pattern", "missing"),
+        ({"name": "a", "pattern": 5}, "shapes[0].pattern", "isn't text"),
+        ({"name": "a", "pattern": "b", "regex": "c"}, "shapes[0].regex", "unknown key"),
+        (None, "shapes[0].name", "missing"),
+    ],
+)
+def test_a_shape_that_cant_be_used_is_refused_with_its_place(
+    item: object, where: str, problem: str
+) -> None:
+    """Where, what and what to do; all of a file at once."""
+    with pytest.raises(ShapeError) as caught:
+        load_shapes([item, "fine_[a-z]+", item], "my.yaml")
+    assert len(caught.value.problems) == 2
+    assert caught.value.problems[0].where == where
+    assert problem in caught.value.problems[0].problem
+    assert str(caught.value).startswith(f"my.yaml: {where}: ")
+
+
+@pytest.mark.parametrize(
+    "data", [None, 3, "x", {"shape": []}, {"shapes": {}}, {"shapes": [], "x": 1}]
+)
+def test_something_else_than_a_list_of_shapes_is_refused(data: object) -> None:
+    """A file of another form is told, not passed over."""
+    with pytest.raises(ShapeError, match="list of shapes"):
+        load_shapes(data, "my.yaml")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        (r"(?i)Corp-[0-9]+", "x CORP-12 corp-3y", "x *** ***y"),
+        (r"(?P<id>id)(?:-|_)[[:alpha:]]{2}", "id-ab id_c1", "*** id_c1"),
+        (r"a.c", "abc a\nc a\xe9c", "*** a\nc a\xe9c"),
+        (r"né+e", "née néée ne", "*** *** ne"),
+        (r"[^ab\n]{3}", "ccc\naccb", "***\naccb"),
+        (r"q{,2}", "q{,2} qq", "*** qq"),
+        (r"x(?:y|z)*?w", "xyzw xw xyz", "*** *** xyz"),
+        (r"^key$", "key\nkeys\nkey", "***\nkeys\n***"),
+        (r"\x41\t[\]\-x]", "A\t] A\tx A\ty", "*** *** A\ty"),
+        (r"\Bend\b", "spend end", "sp*** end"),
+        (r"(?i:a)B|c{2}d", "aB AB ab ccd", "*** *** ab ***"),
+    ],
+)
+def test_the_shared_syntax_means_what_it_means_elsewhere(
+    pattern: str, text: str, expected: str
+) -> None:
+    """A pattern of the user, byte by byte and whole."""
+    rules = MaskRules({}, (Shape("own", pattern),))
+    assert rules.mask_text(text) == expected
+    masker = Masker(rules)
+    out = b"".join(masker.feed(bytes([byte])) + masker.flush() for byte in text.encode())
+    assert (out + masker.close()).decode() == expected
+
+
+def test_a_beginning_stands_for_every_unfinished_match() -> None:
+    """Each text that goes on to a match is one, and so is each beginning of it."""
+    begun = patterns.beginning(patterns.parse(r"ab(?:c|de){2}f?g\b"))
+    assert begun
+    expression = patterns.expression(begun)
+    unfinished = re.compile(expression)
+    for whole in ("abccg", "abcdefg", "abdedeg"):
+        for size in range(1, len(whole) + 1):
+            assert unfinished.fullmatch(whole[:size].encode()), whole[:size]
+    assert not unfinished.fullmatch(b"abx")
