@@ -1,0 +1,96 @@
+"""What a setting's value must be, beyond its type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_network
+from typing import Final
+from urllib.parse import urlsplit
+
+from tailrace.errors import Problem
+from tailrace.settings import Settings
+
+_LISTEN: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PROTOCOLS: Final = ("https", "ssh", "http", "git")
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Return host (an IPv6 address without its brackets) and port of ``HOST:PORT``.
+
+    Raises:
+        ValueError: it isn't that.
+    """
+    match = _LISTEN.fullmatch(text)
+    if match is None or int(match[2]) > 65_535:
+        raise ValueError("write HOST:PORT, such as 127.0.0.1:8470 or [::1]:0")
+    return match[1].strip("[]"), int(match[2])
+
+
+def problems_of(settings: Settings) -> list[Problem]:
+    """Return what can't be used, each with its key as ``where``."""
+    return [*_addresses(settings), *_git(settings), *_names(settings)]
+
+
+def _addresses(settings: Settings) -> Iterator[Problem]:
+    try:
+        parse_listen(settings.listen)
+    except ValueError as exc:
+        yield Problem("listen", f"'{settings.listen}' is no address", str(exc))
+    for place, origin in enumerate(settings.allowed_origins):
+        if not _is_http(origin) or urlsplit(origin).path:
+            yield Problem(
+                f"allowed_origins[{place}]", f"'{origin}' is no origin", "write https://host"
+            )
+    if settings.public_url is not None and not _is_http(settings.public_url):
+        yield Problem(
+            "public_url", f"'{settings.public_url}' is no address", "write https://host[/path]"
+        )
+    networks = [
+        ("trusted_proxies", settings.trusted_proxies),
+        ("git.private_addresses", settings.git.private_addresses),
+    ]
+    for where, given in networks:
+        for place, network in enumerate(given):
+            try:
+                ip_network(network, strict=False)
+            except ValueError:
+                yield Problem(
+                    f"{where}[{place}]",
+                    f"'{network}' is no network",
+                    "write 10.0.0.0/8 or fd00::/8",
+                )
+
+
+def _is_http(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
+    except ValueError:
+        return False
+
+
+def _git(settings: Settings) -> Iterator[Problem]:
+    for place, protocol in enumerate(settings.git.protocols):
+        if protocol not in _PROTOCOLS:
+            hint = "use " + ", ".join(_PROTOCOLS) + "; folders go to git.local_paths"
+            yield Problem(f"git.protocols[{place}]", f"'{protocol}' is never allowed", hint)
+    for place, path in enumerate(settings.git.local_paths):
+        if not path.startswith("/"):
+            yield Problem(
+                f"git.local_paths[{place}]", f"'{path}' is relative", "write the whole path"
+            )
+    for scope, credential in settings.git.credentials.items():
+        if (credential.secret is None) == (credential.ssh_key is None):
+            yield Problem(
+                f"git.credentials.{scope}", "needs either secret or ssh_key", "name one secret"
+            )
+
+
+def _names(settings: Settings) -> Iterator[Problem]:
+    for name in settings.step_env:
+        if not _VARIABLE.fullmatch(name):
+            yield Problem(
+                f"step_env.{name}", "is no name of a variable", "use letters, digits and _"
+            )

@@ -1,0 +1,391 @@
+"""Every byte that another program reads: journal lines, stream frames, bodies, control messages.
+
+The events themselves are `tailrace.core.events`; this module puts them into
+bytes and reads them back. A journal line is a JSON object that begins with
+``seq``, ``event`` and ``t``; the same object is the ``data`` of every stream,
+but for ``log``, whose ``offset`` and ``bytes`` become ``text``. So one
+encoding serves the disk, SSE, WebSocket and NDJSON, and a watcher's data is
+the journal.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from tailrace.core import events
+from tailrace.core.lines import slice_text
+from tailrace.core.shapes import Shape
+
+encode_json = msgspec.json.Encoder().encode
+
+
+def timestamp(seconds: float) -> str:
+    """Return RFC 3339 in UTC with milliseconds, as everywhere in Tailrace."""
+    whole, thousandths = divmod(int(seconds * 1000), 1000)
+    return f"{_to_the_second(whole)}.{thousandths:03d}Z"
+
+
+@functools.lru_cache(maxsize=4)
+def _to_the_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def parse_timestamp(text: str) -> float:
+    """Return the seconds since 1970 of what `timestamp` wrote.
+
+    Raises:
+        ValueError: it isn't such a text.
+    """
+    return datetime.fromisoformat(text).timestamp()
+
+
+# ---- the journal -----------------------------------------------------------------------------
+
+
+def encode_record(seq: int, t: str, fields: dict[str, Any]) -> bytes:
+    """Return one journal line, newline included; *fields* hold ``event`` and the event's keys."""
+    return encode_json({"seq": seq, "event": fields["event"], "t": t, **fields}) + b"\n"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What readers of a journal line need to place it; the line itself has the rest."""
+
+    seq: int
+    event: str
+    t: str = ""
+    step: str | None = None
+    attempt: int = 0
+    line: int = 0
+    open: bool = False
+    offset: int = 0
+    bytes: int = 0
+
+
+_record_decoder: Final = msgspec.json.Decoder(Record)
+_event_decoder: Final[msgspec.json.Decoder[events.AnyEvent]] = msgspec.json.Decoder(events.AnyEvent)
+
+
+def decode_record(line: bytes) -> Record:
+    """Read the head of a journal line.
+
+    Raises:
+        msgspec.MsgspecError: the line isn't a record, as a torn one.
+    """
+    return _record_decoder.decode(line)
+
+
+def decode_event(line: bytes) -> events.AnyEvent:
+    """Read a whole journal line (or ``data`` other than ``log``) as its event.
+
+    Raises:
+        msgspec.MsgspecError: it is none that this version knows.
+    """
+    return _event_decoder.decode(line)
+
+
+class _LogData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``log`` as watchers get it."""
+
+    seq: int
+    event: Literal["log"]
+    t: str
+    step: str
+    attempt: int
+    line: int
+    open: bool = False
+    text: str
+
+
+def log_data(record: Record, data: bytes) -> bytes:
+    """Return a ``log`` event's data for watchers, from its record and its slice of the file."""
+    return encode_json(
+        _LogData(
+            seq=record.seq,
+            event="log",
+            t=record.t,
+            step=record.step or "",
+            attempt=record.attempt,
+            line=record.line,
+            open=record.open,
+            text=slice_text(data),
+        )
+    )
+
+
+# ---- streams ---------------------------------------------------------------------------------
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """One event, ready for every kind of stream; shared by all who watch."""
+
+    seq: int
+    event: str
+    step: str | None
+    data: bytes  # the JSON object
+
+
+def damaged_frame(seq: int, reason: str) -> Frame:
+    """Return a ``notice`` in place of an event that can't be read, so that no number is missing."""
+    notice = {"seq": seq, "event": "notice", "t": "", "kind": "damaged", "text": reason}
+    return Frame(seq, "notice", None, encode_json(notice))
+
+
+def sse_event(name: str | None, event_id: str | None, data: bytes) -> bytes:
+    """Encode one server-sent event (WHATWG HTML, "Server-sent events").
+
+    *data* is one line: JSON escapes line breaks. ``name`` None gives no
+    ``event:`` line, so that ``onmessage`` gets it.
+    """
+    head = b""
+    if name is not None:
+        head += b"event: " + name.encode() + b"\n"
+    if event_id is not None:
+        head += b"id: " + event_id.encode() + b"\n"
+    return head + b"data: " + data + b"\n\n"
+
+
+def sse_frame(frame: Frame, *, run: str | None = None, shape: str = "event") -> bytes:
+    """Encode a frame for ``/events``; with *run*, ids are ``RUNID:SEQ`` as on ``/ops``."""
+    event_id = f"{run}:{frame.seq}" if run else str(frame.seq)
+    return sse_event(None if shape == "message" else frame.event, event_id, frame.data)
+
+
+def ndjson_frames(frames: Iterable[Frame]) -> bytes:
+    """Encode frames as JSON, one object a line."""
+    return b"".join(frame.data + b"\n" for frame in frames)
+
+
+SSE_RETRY: Final = b"retry: 2000\n\n"
+
+
+def sse_comment(text: str) -> bytes:
+    """Encode a comment, which keeps a connection alive and reaches no listener."""
+    return b": " + text.encode() + b"\n\n"
+
+
+# ---- bodies of the HTTP API ------------------------------------------------------------------
+
+
+class StartRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /runs``."""
+
+    pipeline: str
+    params: dict[str, Any] = {}
+    depth: str | None = None
+    on_disconnect: Literal["continue", "cancel"] | None = None
+    keep_workspace: bool = False  # also after a success
+
+
+class CancelBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST …/cancel`` and ``…/skip``.
+
+    ``reason`` becomes the cause, one sentence for a person.
+    """
+
+    reason: Annotated[str, msgspec.Meta(max_length=1000)] | None = None
+
+
+class RetryBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST …/retry``."""
+
+    from_: str = msgspec.field(default="failed", name="from")
+
+
+class StepView(msgspec.Struct, frozen=True, kw_only=True):
+    """A step in ``GET /runs/{id}``: its place, and what ``step_finished`` says."""
+
+    step: str
+    label: str
+    needs: tuple[str, ...]
+    status: str
+    attempt: int = 0
+    allowed: bool = False
+    reused: bool = False
+    returncode: int | None = None
+    signal: str | None = None
+    cause: str | None = None
+    cause_code: str | None = None
+    started_at: str | None = None
+    duration_ms: int | None = None
+    lines: int = 0
+    bytes: int = 0
+    kill: events.Kill | None = None
+
+
+class ArtifactView(msgspec.Struct, frozen=True, kw_only=True):
+    """An artifact in ``GET /runs/{id}``."""
+
+    step: str
+    name: str
+    url: str
+    bytes: int
+    sha256: str
+    media_type: str
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A run in lists and in ``GET /events``."""
+
+    id: str
+    ref: str
+    pipeline: str
+    depth: str | None
+    params: dict[str, Any]
+    status: str
+    cause: str | None = None
+    cause_code: str | None = None
+    created_at: str
+    started_at: str | None = None
+    finished_at: str | None = None
+    duration_ms: int | None = None
+    last_seq: int = 0
+    url: str
+    events_url: str
+    file_url: str | None = None
+    retry_of: str | None = None
+    by: str = ""
+    via: str = ""
+
+
+class RunView(RunSummary, frozen=True, kw_only=True):
+    """``GET /runs/{id}``."""
+
+    steps: tuple[StepView, ...] = ()
+    artifacts: tuple[ArtifactView, ...] = ()
+    prompts: tuple[dict[str, Any], ...] = ()
+
+
+class RunList(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /runs``."""
+
+    runs: tuple[RunSummary, ...]
+    next_cursor: str | None = None
+
+
+class NoRun(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to ``POST /runs`` where ``on_conflict: skip`` made none."""
+
+    run: None = None
+    reason: str
+
+
+class Steered(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to a command that was taken: ``seq`` is that of its ``control`` event."""
+
+    run: str
+    command: str
+    step: str | None = None
+    seq: int | None = None
+    changed: bool = True  # False: it was so already
+
+
+class PipelineNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A step in ``GET /pipelines``, as the file has it: before depth and matrix."""
+
+    id: str
+    label: str
+    needs: tuple[str, ...]
+    depth: tuple[str, ...] = ()  # empty: in every depth
+    matrix: dict[str, tuple[str, ...]] = {}
+    when: str | None = None
+
+
+class Mistake(msgspec.Struct, frozen=True, kw_only=True):
+    """A mistake in a pipeline's file."""
+
+    where: str
+    problem: str
+    hint: str = ""
+    position: str | None = None  # FILE:LINE:COLUMN
+
+
+class PipelineView(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /pipelines/{name}``; where there are mistakes, only they and the last runs."""
+
+    name: str
+    description: str = ""
+    params: dict[str, Any] = {}
+    params_schema: dict[str, Any] = {}  # JSON Schema 2020-12
+    depths: tuple[str, ...] = ()
+    default_depth: str | None = None
+    graph: tuple[PipelineNode, ...] = ()
+    next_run_at: str | None = None
+    last_runs: tuple[RunSummary, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
+
+
+class PipelineList(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /pipelines``."""
+
+    pipelines: tuple[PipelineView, ...]
+    next_cursor: str | None = None
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /healthz`` and ``/readyz``."""
+
+    status: str
+    version: str
+
+
+class ProblemItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One mistake in a problem document."""
+
+    where: str
+    problem: str
+    hint: str = ""
+
+
+class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``application/problem+json`` (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str = ""
+    errors: tuple[ProblemItem, ...] = ()
+    state: str | None = None  # of the run or step, with 409
+
+
+# ---- the control socket ----------------------------------------------------------------------
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A line sent to a runner's ``control.sock``."""
+
+    command: Literal["hello", "gauges", "cancel", "skip", "cancel_step"]
+    id: str | None = None  # done once for each id
+    step: str | None = None
+    reason: str | None = None
+    cause_code: Literal["cancelled", "superseded", "client_gone"] = "cancelled"
+    by: str = ""
+    via: str = ""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """A runner's answer, one line."""
+
+    status: Literal["done", "unchanged", "unknown", "conflict", "invalid"]
+    seq: int | None = None  # of the control event
+    reason: str | None = None  # where it was refused
+    state: str | None = None  # the run's or step's status, with "conflict"
+    pid: int | None = None
+    gauges: dict[str, float] | None = None  # for "gauges": what the runner's buffers hold
+
+
+# ---- the hand-over to a runner ---------------------------------------------------------------
+
+
+class Handover(msgspec.Struct, frozen=True, kw_only=True):
+    """What a runner gets in memory, never by disk, argv or environment."""
+
+    secrets: dict[str, str] = {}  # by name; all are masked, steps get those that they name
+    params: dict[str, Any] = {}  # those whose value held a secret; the others are in run.json
+    shapes: tuple[Shape, ...] = ()  # token shapes and the operator's own
+    settings: dict[str, Any] = {}  # a `tailrace.settings.Settings` as builtins; the defaults
+    public_url: str | None = None  # where artifacts will be found; None: file paths
