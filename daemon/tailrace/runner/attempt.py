@@ -1,0 +1,329 @@
+"""One execution of a step: its places, its process, its output, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from msgspec import UNSET
+
+from tailrace.core.events import CauseCode, Kill, Notice, StepStarted
+from tailrace.core.mask import Masker
+from tailrace.core.outputs import MAX_FILE, parse_outputs
+from tailrace.core.plan import CloneAction, StepPlan
+from tailrace.core.units import format_duration
+from tailrace.errors import TailraceError
+from tailrace.pipeline.expressions import Scope, render
+from tailrace.pipeline.paths import variable_of
+from tailrace.rundir.disk import what_is_wrong
+from tailrace.rundir.journal import AttemptLog
+from tailrace.runner import process
+from tailrace.runner.beneath import open_file
+from tailrace.runner.containment import Containment
+from tailrace.runner.context import RunContext
+from tailrace.runner.environment import base_environment, output_variables, param_variables
+from tailrace.runner.invocation import Invocation, invocation_of
+from tailrace.runner.narration import Narration
+from tailrace.runner.output import Output
+from tailrace.runner.places import Places, make_places
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequest:
+    """Why a running attempt is stopped, and what it then counts as."""
+
+    conclusion: Literal["error", "aborted", "skipped"]
+    cause: str
+    cause_code: CauseCode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptResult:
+    """How an attempt ended."""
+
+    conclusion: Literal["success", "error", "aborted", "skipped"]
+    returncode: int | None = None
+    cause: str | None = None
+    cause_code: CauseCode | None = None
+    kill: Kill | None = None
+    lines: int = 0
+    bytes: int = 0
+
+    @property
+    def signal(self) -> str | None:
+        """The signal that ended the leader."""
+        return process.signal_name(self.returncode)
+
+
+class Attempt:
+    """Executes a step once.
+
+    `run` returns only when no process of the attempt is left that could be
+    ended, whether or not it was stopped. `places` stay until `discard`.
+    """
+
+    def __init__(self, ctx: RunContext, step: StepPlan, number: int, *, label: str) -> None:
+        self._ctx, self._step, self.number, self._label = ctx, step, number, label
+        self._stopped: asyncio.Future[StopRequest] = asyncio.get_running_loop().create_future()
+        self.output: Output | None = None  # once a process has started
+        self.places: Places | None = None
+        self.workdir: Path | None = None
+
+    @property
+    def unread(self) -> int:
+        """Bytes that the step has printed and we haven't read: a gauge."""
+        return self.output.unread if self.output is not None else 0
+
+    @property
+    def held(self) -> int:
+        """Bytes read and not written yet: a gauge."""
+        return self.output.held if self.output is not None else 0
+
+    def stop(self, request: StopRequest) -> None:
+        """End the attempt: SIGTERM, the step's grace, SIGKILL. The first request counts."""
+        if not self._stopped.done():
+            self._stopped.set_result(request)
+
+    async def run(self) -> AttemptResult:
+        """Execute, and return how it ended.
+
+        Cancelling it stops the processes without their grace, then raises.
+
+        Raises:
+            OSError: the run folder can't be written; the processes are gone by then.
+        """
+        ctx, step = self._ctx, self._step
+        scope = ctx.scope(step)
+        self.places = make_places(
+            ctx.run, step.id, self.number,
+            params=ctx.params_json(), params_secret=bool(ctx.file.params_masked),
+        )  # fmt: skip
+        try:
+            invocation = invocation_of(ctx, step, scope)
+        except TailraceError as exc:
+            self._announce(None)
+            return AttemptResult(conclusion="error", cause=str(exc), cause_code="requirement")
+        self._announce(invocation.display)
+        self.workdir = invocation.cwd
+        log = AttemptLog(ctx.run.log(step.id, self.number))
+        narration = Narration(ctx, step.id, self._label, self.places.events)
+        try:
+            leader = self._start(invocation, scope)
+            if isinstance(leader, AttemptResult):
+                return leader
+            return await self._supervise(leader, log, narration)
+        finally:
+            with ctx.disk_guard():
+                narration.finish()
+                log.sync()
+            log.close()
+
+    def _announce(self, command: str | None) -> None:
+        shown = self._step.echo and command is not None
+        self._ctx.recorder.record(
+            StepStarted(
+                step=self._step.id, label=self._label, attempt=self.number,
+                cmd=command if shown and command is not None else UNSET, host=self._step.host,
+            )
+        )  # fmt: skip
+
+    def _start(self, invocation: Invocation, scope: Scope) -> process.Leader | AttemptResult:
+        try:
+            return process.start(
+                invocation.argv,
+                cwd=invocation.cwd,
+                env=self._environment(scope),
+                pass_fds=invocation.pass_fds,
+            )
+        except (OSError, ValueError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+            return AttemptResult(
+                conclusion="error",
+                cause=f"could not start {invocation.argv[0]!r}: {why}",
+                cause_code="requirement",
+            )
+        finally:
+            invocation.close()
+
+    def _environment(self, scope: Scope) -> dict[str, str]:
+        ctx, step, places = self._ctx, self._step, self.places
+        assert places is not None
+        return {
+            **base_environment(ctx.settings.step_env),
+            "TMPDIR": str(places.tmp),
+            **{name: render(value, scope) for name, value in step.env.items()},
+            **{name: ctx.secrets[name] for name in step.secrets},
+            **param_variables(ctx.params),
+            **output_variables(ctx.needed_outputs(step)),
+            **{variable_of("MATRIX", name): value for name, value in step.matrix.items()},
+            **self._marker(),
+            "TAILRACE_RUN_REF": ctx.file.ref,
+            "TAILRACE_DEPTH": ctx.plan.depth or "",
+            "TAILRACE_WORKSPACE": str(ctx.workspace),
+            "TAILRACE_ARTIFACTS": str(places.artifacts),
+            "TAILRACE_COLLECTED": str(ctx.run.artifacts),
+            "TAILRACE_OUTPUT": str(places.output),
+            "TAILRACE_EVENTS": str(places.events),
+            "TAILRACE_ANSWERS": str(places.answers),
+            "TAILRACE_PARAMS": str(places.params),
+        }
+
+    def _marker(self) -> dict[str, str]:
+        """Return the variables by which the attempt's processes are known."""
+        return {
+            "TAILRACE_RUN_ID": self._ctx.file.id,
+            "TAILRACE_STEP": self._step.id,
+            "TAILRACE_ATTEMPT": str(self.number),
+        }
+
+    # ---- while it runs -----------------------------------------------------------------------
+
+    async def _supervise(
+        self, leader: process.Leader, log: AttemptLog, narration: Narration
+    ) -> AttemptResult:
+        ctx = self._ctx
+        ctx.leaders.add(leader.pid)
+        output = self.output = self._output(leader, log, narration)
+        containment = Containment(leader, self._marker(), ctx.leaders)
+        request: StopRequest | None = None
+        kill: Kill | None = None
+        try:
+            request = await self._until_end(leader, output, narration)
+        finally:
+            if request is not None or leader.returncode is None or containment.members():
+                kill = await containment.stop(grace_s=self._step.grace_ms / 1000)
+            ctx.leaders.discard(leader.pid)
+            with ctx.disk_guard():
+                output.finish()
+        if request is None and kill is not None:
+            self._tell_leftovers(kill)
+            kill = None
+        return self._result(leader, output, request, kill, narration.refusal)
+
+    def _output(self, leader: process.Leader, log: AttemptLog, narration: Narration) -> Output:
+        limits = self._ctx.settings.limits
+        masker = Masker(self._ctx.rules)
+        self._ctx.maskers.add(masker)
+        return Output(
+            leader.output,
+            step=self._step.id,
+            attempt=self.number,
+            masker=masker,
+            log=log,
+            recorder=self._ctx.recorder,
+            read_chunk=limits.read_chunk,
+            gather_s=limits.gather / 1000,
+            limit=limits.log if self._step.limits.log is None else self._step.limits.log,
+            before_mask=narration.drain,
+            on_text=narration.git_output if isinstance(self._step.action, CloneAction) else None,
+            on_error=self._ctx.disk_failed,
+        )
+
+    async def _until_end(
+        self, leader: process.Leader, output: Output, narration: Narration
+    ) -> StopRequest | None:
+        """Wait for the leader's exit (None), or for a reason to stop it."""
+        loop = asyncio.get_running_loop()
+        step = self._step
+        deadline = loop.time() + step.timeout_ms / 1000 if step.timeout_ms is not None else None
+        exited = asyncio.ensure_future(leader.wait())
+        try:
+            while True:
+                now = loop.time()
+                quiet_until = None
+                if step.silence_ms is not None:
+                    heard = max(output.last_output, narration.last_event)
+                    quiet_until = heard + step.silence_ms / 1000
+                limits = [at for at in (deadline, quiet_until) if at is not None]
+                wait_s = max(min(limits) - now, 0.0) if limits else None
+                await asyncio.wait(
+                    (exited, self._stopped), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if self._stopped.done():
+                    return self._stopped.result()
+                if exited.done():
+                    return None
+                if (request := self._overdue(deadline, output, narration)) is not None:
+                    return request
+        finally:
+            exited.cancel()
+
+    def _overdue(
+        self, deadline: float | None, output: Output, narration: Narration
+    ) -> StopRequest | None:
+        now = asyncio.get_running_loop().time()
+        step = self._step
+        if deadline is not None and now >= deadline:
+            assert step.timeout_ms is not None
+            return StopRequest(
+                conclusion="error",
+                cause=f"timed out after {format_duration(step.timeout_ms)}",
+                cause_code="timeout",
+            )
+        heard = max(output.last_output, narration.last_event)
+        if step.silence_ms is not None and now >= heard + step.silence_ms / 1000:
+            return StopRequest(
+                conclusion="error",
+                cause=f"no output for {format_duration(step.silence_ms)}",
+                cause_code="silence",
+            )
+        return None
+
+    # ---- afterwards --------------------------------------------------------------------------
+
+    def _tell_leftovers(self, kill: Kill) -> None:
+        count = max(kill.signalled, kill.forced)
+        text = f"{count} process{'' if count == 1 else 'es'} outlived the step and had to be ended"
+        if kill.survivors:
+            names = ", ".join(f"{item.pid} ({item.cmd})" for item in kill.survivors)
+            text += f"; still there: {names}"
+        with self._ctx.disk_guard():
+            self._ctx.recorder.record(Notice(kind="leftover", text=text, step=self._step.id))
+
+    def _result(
+        self,
+        leader: process.Leader,
+        output: Output,
+        request: StopRequest | None,
+        kill: Kill | None,
+        refusal: str | None,
+    ) -> AttemptResult:
+        returncode = leader.returncode
+        conclusion: Literal["success", "error", "aborted", "skipped"] = "success"
+        cause: str | None = None
+        code: CauseCode | None = None
+        if request is not None:
+            conclusion, cause, code = request.conclusion, request.cause, request.cause_code
+        elif returncode is not None and returncode < 0:
+            conclusion, code = "error", "signal"
+            cause = f"killed by {process.signal_name(returncode)}"
+        elif returncode != 0:
+            cause = refusal or f"exit status {returncode}"
+            conclusion, code = "error", "exit"
+            if wrong := what_is_wrong(self._ctx.workspace):
+                cause, code = f"{cause}, and {wrong}", "disk"
+        return AttemptResult(
+            conclusion=conclusion, returncode=returncode, cause=cause, cause_code=code, kill=kill,
+            lines=output.lines, bytes=output.size,
+        )  # fmt: skip
+
+    def read_outputs(self) -> tuple[dict[str, str], list[str]]:
+        """Return what the step wrote to ``$TAILRACE_OUTPUT``, and what was wrong with it."""
+        assert self.places is not None
+        try:
+            folder = os.open(self.places.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                with open(open_file(folder, self.places.output.name), "rb") as file:
+                    return parse_outputs(file.read(MAX_FILE + 1))
+            finally:
+                os.close(folder)
+        except OSError as exc:  # the step may put anything in its place, or nothing
+            return {}, [f"$TAILRACE_OUTPUT can't be read: {exc.strerror}; its outputs are lost"]
+
+    def discard(self) -> None:
+        """Remove the attempt's folders."""
+        if self.places is not None:
+            self.places.remove()

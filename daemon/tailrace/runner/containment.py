@@ -1,0 +1,201 @@
+"""Finding and ending every process of a step, wherever it went.
+
+The runner is a subreaper (prctl(2)), so whatever a step starts stays among the
+runner's descendants, through double forks, ``setsid`` and ``nohup``. A step's
+members are the tree below its leader, and those orphans whose session or
+environment says that they are its own, with the trees below them. That finds
+all processes that keep their environment, and so is called ``weak``: one that
+wipes it, leaves its session and loses its parent is found at the run's end only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from tailrace.core.events import Kill, Survivor
+from tailrace.runner.process import Leader
+
+CONTAINMENT: Final = "weak"
+MECHANISM: Final = "process_group"
+
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_LEFT_S: Final = 2.0  # after SIGKILL; only what hangs in the kernel lives on
+_KILL_ROUNDS: Final = 200  # a storm of forks is killed faster than it forks, but not in one round
+
+
+def become_subreaper() -> None:
+    """Make orphans among our descendants our own children.
+
+    Raises:
+        OSError: the kernel refuses, which it does not since Linux 3.4.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+class Containment:
+    """The processes of one attempt."""
+
+    def __init__(self, leader: Leader, marker: dict[str, str], others: set[int]) -> None:
+        """*marker* names the attempt in every process's environment; *others* are all leaders."""
+        self._leader = leader
+        self._marker = [f"{key}={value}".encode() for key, value in marker.items()]
+        self._others = others
+
+    def members(self) -> list[int]:
+        """Return the pids of all living processes of the attempt, the leader's first."""
+        found: list[int] = []
+        if self._leader.returncode is None:
+            found += _tree(self._leader.pid)
+        for child in children(os.getpid()):
+            if child not in self._others and self._is_ours(child):
+                found += _tree(child)
+        return [pid for pid in dict.fromkeys(found) if is_alive(pid)]
+
+    def _is_ours(self, pid: int) -> bool:
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) == self._leader.pid:
+                return True
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                return set(self._marker) <= set(file.read().split(b"\0"))
+        return False
+
+    async def stop(self, *, grace_s: float) -> Kill:
+        """End the attempt's processes: SIGTERM to all, *grace_s*, then SIGKILL to all.
+
+        Returns once none is left, or none could be killed for some seconds; the
+        leader is reaped by then. Cancelling it cuts the grace short, kills at
+        once, and then raises.
+        """
+        began = time.monotonic()
+        signalled = self._ask_to_end()
+        try:
+            await self._wait_gone(grace_s)
+        finally:
+            forced = self._kill_all()
+        await self._wait_gone(_LEFT_S)
+        await self._reaped()
+        left = self.members()
+        return Kill(
+            mechanism=MECHANISM,
+            signalled=signalled,
+            forced=forced,
+            survivors=tuple(Survivor(pid=pid, cmd=command_of(pid)) for pid in left),
+            duration_ms=round((time.monotonic() - began) * 1000),
+        )
+
+    def _ask_to_end(self) -> int:
+        """Send SIGTERM to the group, and to members that left it; return how many there were."""
+        members = self.members()
+        self._leader.signal_group(signal.SIGTERM)
+        self._leader.signal_group(signal.SIGCONT)  # a stopped one can't handle it otherwise
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if os.getpgid(pid) != self._leader.pid:
+                    os.kill(pid, signal.SIGTERM)
+                    os.kill(pid, signal.SIGCONT)
+        return len(members)
+
+    async def _reaped(self) -> None:
+        """Wait for a dead leader's status: it is a zombie before the loop hears of its end."""
+        if self._leader.returncode is None and not is_alive(self._leader.pid):
+            with contextlib.suppress(TimeoutError):  # proc(5): threads may outlive the first one
+                async with asyncio.timeout(_LEFT_S):
+                    await self._leader.wait()
+
+    async def _wait_gone(self, timeout_s: float) -> None:
+        """Wait until no member lives, or the time is over."""
+        deadline = time.monotonic() + timeout_s
+        pause = 0.002
+        while self.members() and time.monotonic() < deadline:
+            await asyncio.sleep(min(pause, max(deadline - time.monotonic(), 0)))
+            pause = min(pause * 1.5, 0.05)
+
+    def _kill_all(self) -> int:
+        """Kill all members, again until a look finds none new; return how many there were."""
+        killed: set[int] = set()
+        for _ in range(_KILL_ROUNDS):
+            new = [pid for pid in self.members() if pid not in killed]
+            if not new:
+                break
+            for pid in new:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            killed.update(new)
+        return len(killed)
+
+
+async def end_descendants() -> None:
+    """Kill whatever is still below the runner: the run has ended, and leaves nothing behind."""
+    for _ in range(_KILL_ROUNDS):
+        left = [pid for child in children(os.getpid()) for pid in _tree(child) if is_alive(pid)]
+        if not left:
+            break
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(0.002)
+    reap_orphans(())
+
+
+def reap_orphans(leaders: Iterable[int]) -> None:
+    """Collect the status of dead children that nobody else waits for.
+
+    Looks with WNOWAIT and reaps by pid: waitpid(-1) would steal the leaders'.
+    """
+    ours = set(leaders)
+    for pid in children(os.getpid()):
+        if pid not in ours and not is_alive(pid):
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process; [] where it is gone (proc(5), ``task/[tid]/children``)."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - half the cost of iterdir
+            with (
+                contextlib.suppress(OSError),
+                open(f"/proc/{pid}/task/{thread}/children", "rb") as file,
+            ):
+                found += [int(word) for word in file.read().split()]
+    return found
+
+
+def _tree(root: int) -> Iterator[int]:
+    waiting = [root]
+    while waiting:
+        pid = waiting.pop()
+        yield pid
+        waiting += children(pid)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; a zombie doesn't (proc(5), ``stat``)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state = file.read().rpartition(b") ")[2][:1]
+    except OSError:
+        return False
+    return state not in (b"Z", b"X", b"")
+
+
+def command_of(pid: int) -> str:
+    """Return a process's command line for people; its short name in brackets where it has none."""
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read(4096).rstrip(b"\0").split(b"\0")
+        if words != [b""]:
+            return b" ".join(words).decode("utf-8", "replace")
+        with open(f"/proc/{pid}/comm", "rb") as file:
+            return f"[{file.read().strip().decode('utf-8', 'replace')}]"
+    return "[gone]"

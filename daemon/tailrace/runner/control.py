@@ -1,0 +1,62 @@
+"""The runner's end of ``control.sock``: one JSON line in, one JSON line out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import msgspec
+
+from tailrace import wire
+from tailrace.rundir.layout import RunDir
+
+_MAX_LINE: Final = 1 << 16
+
+Handler = Callable[[wire.Command], wire.Reply]
+
+
+@contextlib.asynccontextmanager
+async def serve_control(run: RunDir, handle: Handler) -> AsyncIterator[None]:
+    """Answer commands while the context lasts; the socket is removed at its end.
+
+    A Unix socket's address holds 107 bytes, so it is bound through the folder's
+    descriptor (unix(7)).
+
+    Raises:
+        OSError: the socket can't be bound.
+    """
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, ValueError):  # gone, or a line without an end
+            while line := await reader.readline():
+                writer.write(wire.encode_json(_answer(line, handle)) + b"\n")
+                await writer.drain()
+        writer.close()
+
+    run.control.unlink(missing_ok=True)
+    folder = os.open(run.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        server = await asyncio.start_unix_server(
+            connected, f"/proc/self/fd/{folder}/{run.control.name}", limit=_MAX_LINE
+        )
+    finally:
+        os.close(folder)
+    try:
+        yield
+    finally:
+        server.close()
+        run.control.unlink(missing_ok=True)
+
+
+_decoder: Final = msgspec.json.Decoder(wire.Command)
+
+
+def _answer(line: bytes, handle: Handler) -> wire.Reply:
+    try:
+        command = _decoder.decode(line)
+    except msgspec.MsgspecError as exc:
+        return wire.Reply(status="invalid", reason=f"not a command: {exc}")
+    return handle(command)

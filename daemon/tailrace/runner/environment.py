@@ -1,0 +1,57 @@
+"""The environment of a step: fresh, and just what section 1 of the contract lists."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from tailrace.core.plan import ParamValue
+from tailrace.pipeline.expressions import text_of
+from tailrace.pipeline.paths import variable_of
+
+MAX_VALUE: Final = 1 << 16  # bytes; longer params are in the file only (execve(2) allows 128 KiB)
+
+
+def base_environment(step_env: Mapping[str, str]) -> dict[str, str]:
+    """Return what every step gets: the account's, with the daemon's ``step_env`` over it."""
+    account = pwd.getpwuid(os.getuid())
+    installed = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    if installed not in path:
+        path.append(installed)
+    return {
+        "PATH": os.pathsep.join(path),
+        "HOME": account.pw_dir,
+        "USER": account.pw_name,
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+        "CI": "true",
+        "TAILRACE": "1",
+        **step_env,
+    }
+
+
+def param_variables(params: Mapping[str, ParamValue]) -> dict[str, str]:
+    """Return ``PARAM_*``: text, decimal, or ``true|false``; none for null or what is too long."""
+    found: dict[str, str] = {}
+    for name, value in params.items():
+        if value is None:
+            continue
+        text = text_of(value, f"params.{name}")
+        if len(text.encode()) <= MAX_VALUE and "\0" not in text:
+            found[variable_of("PARAM", name)] = text
+    return found
+
+
+def output_variables(outputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return ``OUTPUT_<STEP>_<NAME>`` for the outputs of the steps given."""
+    return {
+        variable_of("OUTPUT", step, name): value
+        for step, values in outputs.items()
+        for name, value in values.items()
+        if "\0" not in value
+    }

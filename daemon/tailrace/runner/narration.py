@@ -1,0 +1,102 @@
+"""What a running step tells besides its output: the step channel, and git's own progress."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+from tailrace.core.events import Event, Notice, Progress
+from tailrace.core.git_progress import GitProgress
+from tailrace.core.narration import MaskValue, Narrator
+from tailrace.core.throttle import Throttle
+from tailrace.runner.channel import StepChannel
+from tailrace.runner.context import RunContext
+
+_PROGRESS_EVERY_S: Final = 0.25
+_REFUSAL: Final = b"clone: "  # how tailrace.runner.clone begins its last line
+
+
+class Narration:
+    """The events of one attempt, in the order they were told.
+
+    Progress goes out at most four times a second, the last one always. Errors
+    in what a step tells are notices. Used on one event loop.
+    """
+
+    def __init__(self, ctx: RunContext, step: str, label: str, fifo: Path) -> None:
+        self._ctx, self._step, self._label = ctx, step, label
+        self._loop = asyncio.get_running_loop()
+        self._channel = StepChannel(fifo)
+        self._narrator = Narrator(step, label, ctx.totals)
+        self._git = GitProgress()
+        self._throttle: Throttle[Progress] = Throttle(_PROGRESS_EVERY_S)
+        self._timer: asyncio.TimerHandle | None = None
+        self.last_event = 0.0  # on the loop's clock
+        self.refusal: str | None = None  # of a clone: its last line says what to do
+        self._loop.add_reader(self._channel.fileno(), self.drain)
+
+    def drain(self) -> None:
+        """Take in what the step has told so far; values to mask count from here on."""
+        for line in self._channel.drain():
+            self._tell(line)
+
+    def _tell(self, line: bytes) -> None:
+        now = self.last_event = self._loop.time()
+        for item in self._narrator.read(line, now):
+            if isinstance(item, MaskValue):
+                self._ctx.mask_value(item.value)
+                self._record(
+                    Notice(kind="mask", text="a value is masked from here on", step=self._step)
+                )
+            elif isinstance(item, Progress):
+                self._offer(item)
+            else:
+                self._record(item)
+
+    def git_output(self, data: bytes) -> None:
+        """Read progress, and why a clone was refused, from a piece of its output."""
+        for line in data.split(b"\n"):
+            if line.startswith(_REFUSAL):
+                self.refusal = line.removeprefix(_REFUSAL).decode("utf-8", "replace").strip()
+        for phase in self._git.feed(data):
+            self._offer(
+                Progress(
+                    step=self._step, label=self._label, percent=phase.percent, stage=phase.stage,
+                    note=phase.note, done=phase.done, total=phase.total, unit=phase.unit,
+                    rate=phase.rate,
+                )
+            )  # fmt: skip
+
+    def _offer(self, progress: Progress) -> None:
+        now = self._loop.time()
+        if (ready := self._throttle.offer(now, progress)) is not None:
+            self._record(ready)
+        elif self._timer is None and (due := self._throttle.due(now)) is not None:
+            self._timer = self._loop.call_later(due, self._timed)
+
+    def _timed(self) -> None:
+        self._timer = None
+        due = self._throttle.due(self._loop.time())
+        if due:  # other progress went out since the timer was set
+            self._timer = self._loop.call_later(due, self._timed)
+        else:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if (ready := self._throttle.take(self._loop.time())) is not None:
+            self._record(ready)
+
+    def _record(self, event: Event) -> None:
+        with self._ctx.disk_guard():
+            self._ctx.recorder.record(event)
+
+    def finish(self) -> None:
+        """Take in the last lines and the last progress, and remove the FIFO."""
+        self._loop.remove_reader(self._channel.fileno())
+        self.drain()
+        for line in self._channel.close():
+            self._tell(line)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._let_go()

@@ -1,0 +1,109 @@
+"""What people and programs may ask of a running run, and how each is answered.
+
+Asking for what is already so changes nothing and names the earlier ``control``
+event; a command with an id is done once and answered the same again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, Literal
+
+from tailrace.core.events import FINAL_STEP_STATUSES, Control
+from tailrace.core.walk import Phase, Stop
+from tailrace.runner.attempt import AttemptResult, StopRequest
+from tailrace.wire import Command, Reply
+
+if TYPE_CHECKING:
+    from tailrace.runner.engine import Engine
+
+_REMEMBERED: Final = 1_000  # answers by id
+
+
+class Steering:
+    """Answers the commands of one run's control socket."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._answers: OrderedDict[str, Reply] = OrderedDict()
+        self._earlier: dict[tuple[str, str | None], int] = {}  # (action, step) -> seq
+
+    def handle(self, command: Command) -> Reply:
+        """Do what is asked, or say why not."""
+        if command.id is not None and command.id in self._answers:
+            return self._answers[command.id]
+        reply = self._do(command)
+        if command.id is not None:
+            self._answers[command.id] = reply
+            if len(self._answers) > _REMEMBERED:
+                self._answers.popitem(last=False)
+        return reply
+
+    def _do(self, command: Command) -> Reply:
+        match command.command:
+            case "hello":
+                return Reply(status="done", pid=os.getpid())
+            case "gauges":
+                return Reply(status="done", gauges=self._engine.gauges())
+            case "cancel":
+                return self._cancel(command)
+            case "skip" | "cancel_step":
+                return self._end_step(command)
+
+    def _cancel(self, command: Command) -> Reply:
+        walk = self._engine.ctx.walk
+        reason = walk.stop_reason
+        cancelled = reason is not None and reason.kind == "cancel"
+        if cancelled and (walk.phase is Phase.ENDING or not self._cleaning_up()):
+            return Reply(status="unchanged", seq=self._earlier.get(("cancel", None)))
+        seq = self._tell("cancel", command)
+        cause = command.reason or f"cancelled by {command.by or 'somebody'}"
+        self._engine.stop(
+            Stop(kind="cancel", cause=cause, cause_code=command.cause_code, by=command.by)
+        )
+        return Reply(status="done", seq=seq)
+
+    def _cleaning_up(self) -> bool:
+        """Whether steps that started after the cancel are running: a second cancel ends them."""
+        return any(run.stop_request is None for run in self._engine.running.values())
+
+    def _end_step(self, command: Command) -> Reply:
+        ctx = self._engine.ctx
+        name = command.step or ""
+        try:
+            step = ctx.plan.step(name)
+        except KeyError:
+            return Reply(status="unknown", reason=f"no step is named '{name}'")
+        status = ctx.walk.status_of(name)
+        earlier = self._earlier.get((command.command, name))
+        if earlier is not None:
+            return Reply(status="unchanged", seq=earlier)
+        if status in FINAL_STEP_STATUSES:
+            return Reply(
+                status="conflict", state=status, reason=f"step '{name}' has ended: {status}"
+            )
+        seq = self._tell(command.command, command)
+        verb = "skipped" if command.command == "skip" else "cancelled"
+        cause = command.reason or f"{verb} by {command.by or 'somebody'}"
+        running = self._engine.running.get(name)
+        if running is not None:
+            conclusion: Literal["skipped", "aborted"] = (
+                "skipped" if command.command == "skip" else "aborted"
+            )
+            running.stop(StopRequest(conclusion=conclusion, cause=cause, cause_code="cancelled"))
+        else:
+            self._engine.finish_step(
+                step,
+                AttemptResult(conclusion="skipped", cause=cause, cause_code="cancelled"),
+                by_person=command.command == "skip",
+            )
+        return Reply(status="done", seq=seq)
+
+    def _tell(self, action: str, command: Command) -> int:
+        name = "cancel" if action == "cancel_step" else action
+        seq = self._engine.ctx.recorder.record(
+            Control(action=name, by=command.by, via=command.via, step=command.step)
+        )
+        self._earlier[action, command.step] = seq
+        return seq

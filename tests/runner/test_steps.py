@@ -1,0 +1,424 @@
+"""Steps as real processes: what they get, how they end, what is told of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from runs import accept, eventually, execute, executing, plan_of, processes_of, script
+from tailrace.core.plan import CloneAction, CommandAction, Retry, StepPlan
+from tailrace.rundir.layout import StateDir
+
+
+async def test_a_run_tells_its_steps_from_start_to_summary(state: StateDir) -> None:
+    """One sequence without a gap, the summary last."""
+    done = await execute(state, plan_of(script("hello", "echo hi"), script("after", ":", "hello")))
+
+    told = done.told()
+    assert [item["seq"] for item in told] == list(range(1, len(told) + 1))
+    assert [item["event"] for item in told] == [
+        "plan", "queued", "started", "step_started", "log", "step_finished", "step_started",
+        "step_finished", "summary",
+    ]  # fmt: skip
+    assert told[-1]["status"] == "success"
+    assert told[-1]["message"] == "2 steps: 2 succeeded"
+    assert done.process.returncode == 0
+
+
+async def test_an_exit_status_is_told_as_it_was(state: StateDir) -> None:
+    """The step, the run and the runner's own status agree."""
+    done = await execute(state, plan_of(script("bad", "exit 3")))
+
+    finished = done.finished("bad")
+    assert (finished["returncode"], finished["signal"]) == (3, None)
+    assert (finished["cause"], finished["cause_code"]) == ("exit status 3", "exit")
+    assert done.told("summary")[0]["cause"] == "step 'bad' failed: exit status 3"
+    assert done.process.returncode == 1
+
+
+async def test_a_death_by_signal_is_told_with_its_name(state: StateDir) -> None:
+    """``-N`` and ``SIGNAME``, as waitpid(2) reports it."""
+    done = await execute(state, plan_of(script("dies", "kill -SEGV $$")))
+
+    finished = done.finished("dies")
+    assert (finished["returncode"], finished["signal"]) == (-11, "SIGSEGV")
+    assert (finished["cause"], finished["cause_code"]) == ("killed by SIGSEGV", "signal")
+    assert finished["kill"] is None
+
+
+@pytest.mark.parametrize("asked", [{"sandbox": "required"}, {"host": "build1"}])
+async def test_a_step_that_must_run_elsewhere_does_not_run_here(
+    state: StateDir, asked: dict[str, str], tmp_path: Path
+) -> None:
+    """What can't be had yet is refused; running without it would break the file's word."""
+    trace = tmp_path / "trace"
+    done = await execute(state, plan_of(script("boxed", f"touch {trace}", **asked)))
+
+    finished = done.finished("boxed")
+    assert (finished["status"], finished["cause_code"]) == ("error", "requirement")
+    assert finished["cause"].endswith("is not part of this version")
+    assert not trace.exists()
+
+
+async def test_a_program_that_is_not_there_fails_its_step_with_the_reason(state: StateDir) -> None:
+    """Nothing was started, and the cause names the program."""
+    step = StepPlan(
+        id="gone", base="gone", label="gone", action=CommandAction(argv=("no-such-program",))
+    )
+    done = await execute(state, plan_of(step))
+
+    finished = done.finished("gone")
+    assert (finished["status"], finished["cause_code"]) == ("error", "requirement")
+    assert "no-such-program" in finished["cause"]
+    assert finished["returncode"] is None
+
+
+async def test_a_failing_command_of_a_pipe_fails_the_step(state: StateDir) -> None:
+    """The default shell is ``bash -e -o pipefail -c``."""
+    done = await execute(state, plan_of(script("pipe", "false | true; echo not reached")))
+
+    assert done.finished("pipe")["status"] == "error"
+    assert done.text("pipe") == ""
+
+
+async def test_steps_that_do_not_need_each_other_run_at_the_same_time(state: StateDir) -> None:
+    """Each waits for the other through a FIFO, which works only in parallel."""
+    done = await execute(
+        state,
+        plan_of(
+            script("fifo", 'mkfifo "$TAILRACE_WORKSPACE/meet"'),
+            script("left", "echo from left > meet", "fifo"),
+            script("right", "cat meet", "fifo"),
+        ),
+    )
+
+    assert done.text("right") == "from left\n"
+
+
+async def test_a_step_gets_a_fresh_environment(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the daemon's environment holds doesn't get in; what the contract lists does."""
+    monkeypatch.setenv("LEAKS_FROM_THE_DAEMON", "1")
+    show = 'env -0 | python3 -c "import sys; print(sys.stdin.read())"'
+    step = script("show", show, env={"MINE": "a b", "TAILRACE": "0"}, matrix={"py": "3.11"})
+    done = await execute(state, plan_of(step, depth="deep"), settings={"step_env": {"OURS": "1"}})
+
+    shown = dict(line.partition("=")[::2] for line in done.text("show").split("\0"))
+    assert "LEAKS_FROM_THE_DAEMON" not in shown
+    assert shown["MINE"] == "a b"
+    assert shown["OURS"] == "1"
+    assert shown["MATRIX_PY"] == "3.11"
+    assert {key: shown[key] for key in ("LANG", "TERM", "CI")} == {
+        "LANG": "C.UTF-8", "TERM": "dumb", "CI": "true",
+    }  # fmt: skip
+    assert shown["TAILRACE_RUN_ID"] == done.run.id
+    assert (shown["TAILRACE_STEP"], shown["TAILRACE_ATTEMPT"]) == ("show", "1")
+    assert shown["TAILRACE_DEPTH"] == "deep"
+    for name in ("WORKSPACE", "ARTIFACTS", "COLLECTED", "OUTPUT", "EVENTS", "ANSWERS", "PARAMS"):
+        assert Path(shown[f"TAILRACE_{name}"]).is_absolute()
+
+
+async def test_params_reach_a_step_as_variables_and_with_their_types(state: StateDir) -> None:
+    """Text, decimal, ``true`` or ``false``; null is unset; what is too long is in the file only."""
+    params = {"name": "x y", "count": 3, "deep": True, "none": None, "long": "x" * 70_000}
+    step = script(
+        "show",
+        'echo "$PARAM_NAME|$PARAM_COUNT|$PARAM_DEEP|${PARAM_NONE-unset}|${PARAM_LONG-unset}";'
+        'cat "$TAILRACE_PARAMS"',
+    )  # fmt: skip
+    done = await execute(state, plan_of(step), params=params)
+
+    variables, _, file = done.text("show").partition("\n")
+    assert variables == "x y|3|true|unset|unset"
+    assert json.loads(file) == params
+
+
+async def test_a_step_has_no_terminal_an_empty_stdin_and_a_strict_umask(state: StateDir) -> None:
+    """A child that opens ``/dev/tty`` fails at once and doesn't stop for ever."""
+    done = await execute(
+        state, plan_of(script("look", "cat; umask; (: > /dev/tty) 2>/dev/null || echo no tty"))
+    )
+
+    assert done.text("look") == "0077\nno tty\n"
+
+
+async def test_stdout_and_stderr_come_in_the_order_they_were_written(state: StateDir) -> None:
+    """Both are one pipe."""
+    done = await execute(state, plan_of(script("both", "echo 1; echo 2 >&2; echo 3; echo 4 >&2")))
+
+    assert done.text("both") == "1\n2\n3\n4\n"
+
+
+async def test_outputs_reach_the_steps_that_need_them(state: StateDir) -> None:
+    """As ``OUTPUT_<STEP>_<NAME>``, also through a step between, and in ``outputs.json``."""
+    done = await execute(
+        state,
+        plan_of(
+            script("first-one", 'echo sha=abc >> "$TAILRACE_OUTPUT"'),
+            script("between", ":", "first-one"),
+            script("last", 'echo "$OUTPUT_FIRST_ONE_SHA"', "between"),
+        ),
+    )
+
+    assert done.text("last") == "abc\n"
+    assert json.loads(done.run.outputs("first-one").read_bytes()) == {"sha": "abc"}
+
+
+async def test_artifacts_are_collected_and_the_primary_one_ends_the_run(state: StateDir) -> None:
+    """With size, hash and type; later steps find them in ``$TAILRACE_COLLECTED``."""
+    done = await execute(
+        state,
+        plan_of(
+            script(
+                "make", 'echo "<h1>" > "$TAILRACE_ARTIFACTS/report.html"', primary="report.html"
+            ),
+            script("use", 'cat "$TAILRACE_COLLECTED/report.html"', "make"),
+        ),
+        public_url="http://127.0.0.1:8470",
+    )
+
+    (artifact,) = done.told("artifact")
+    assert artifact["name"] == "report.html"
+    assert (artifact["bytes"], artifact["media_type"]) == (5, "text/html")
+    assert done.text("use") == "<h1>\n"
+    summary = done.told("summary")[0]
+    assert summary["artifacts"] == ["report.html"]
+    assert summary["file_url"] == artifact["url"]
+    assert artifact["url"].endswith(f"/api/v1/runs/{done.run.id}/artifacts/report.html")
+
+
+async def test_an_error_is_retried_and_only_the_last_attempt_counts(state: StateDir) -> None:
+    """The artifacts and outputs of a repeated attempt are dropped; each attempt has its log."""
+    text = (
+        'echo "try $TAILRACE_ATTEMPT"; ls "$TAILRACE_ARTIFACTS" | wc -l;'
+        'echo x > "$TAILRACE_ARTIFACTS/try$TAILRACE_ATTEMPT"; test "$TAILRACE_ATTEMPT" = 2'
+    )
+    done = await execute(state, plan_of(script("flaky", text, retry=Retry(attempts=3, delay_ms=1))))
+
+    (retrying,) = done.told("step_retrying")
+    assert (retrying["attempt"], retrying["cause"]) == (1, "exit status 1")
+    assert done.finished("flaky")["status"] == "success"
+    assert done.finished("flaky")["attempt"] == 2
+    assert [item["name"] for item in done.told("artifact")] == ["try2"]
+    assert (done.text("flaky", 1), done.text("flaky", 2)) == ("try 1\n0\n", "try 2\n0\n")
+
+
+async def test_a_step_that_takes_too_long_is_stopped_and_is_an_error(state: StateDir) -> None:
+    """SIGTERM, then SIGKILL once its grace is over; the kill report counts both."""
+    stubborn = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
+    done = await execute(state, plan_of(script("slow", stubborn, timeout_ms=500, grace_ms=100)))
+
+    finished = done.finished("slow")
+    assert (finished["status"], finished["cause_code"]) == ("error", "timeout")
+    assert finished["cause"] == "timed out after 500ms"
+    assert finished["signal"] == "SIGKILL"
+    assert finished["kill"]["forced"] >= 1
+    assert finished["kill"]["survivors"] == []
+
+
+async def test_a_silent_step_is_stopped_though_its_time_is_not_over(state: StateDir) -> None:
+    """Output puts the end of patience off."""
+    done = await execute(
+        state, plan_of(script("quiet", "echo once; sleep 60", silence_ms=300, timeout_ms=60_000))
+    )
+
+    finished = done.finished("quiet")
+    assert finished["cause_code"] == "silence"
+    assert finished["cause"] == "no output for 300ms"
+    assert done.text("quiet") == "once\n"
+
+
+async def test_the_run_s_timeout_aborts_steps_and_is_an_error(state: StateDir) -> None:
+    """A step for cleaning up still runs, and a step that was not begun is skipped."""
+    done = await execute(
+        state,
+        plan_of(
+            script("long", "sleep 60"),
+            script("next", "echo never", "long"),
+            script("tidy", "echo tidy", "long", when="always()"),
+            timeout_ms=500,
+        ),
+    )
+
+    assert done.finished("long")["status"] == "aborted"
+    assert done.finished("long")["cause_code"] == "timeout"
+    assert done.finished("next")["status"] == "skipped"
+    assert done.text("tidy") == "tidy\n"
+    summary = done.told("summary")[0]
+    assert (summary["status"], summary["cause"]) == ("error", "the run timed out after 500ms")
+
+
+async def test_what_a_step_leaves_behind_is_ended_with_it(state: StateDir) -> None:
+    """In the background, in another session, doubly forked: none holds up the step or survives."""
+    text = "sleep 600 & setsid sleep 600 & (setsid nohup sleep 600 &) ; echo done"
+    run = accept(state, plan_of(script("messy", text)))
+    async with executing(run) as execution:
+        await execution.wait()
+
+    assert execution.finished("messy")["status"] == "success"
+    (notice,) = execution.told("notice")
+    assert notice["kind"] == "leftover"
+    await eventually(lambda: processes_of(run) == [])
+
+
+async def test_a_grandchild_that_keeps_stdout_open_does_not_hang_the_step(state: StateDir) -> None:
+    """The step ends with its leader, long before the grandchild would."""
+    done = await execute(state, plan_of(script("held", "sleep 600 & exec echo out")))
+
+    assert done.text("held") == "out\n"
+    assert done.finished("held")["duration_ms"] < 60_000
+
+
+async def test_a_hostile_value_can_not_become_an_option(state: StateDir) -> None:
+    """It is refused before the step starts, unless ``--`` stands before it."""
+    argv = ("echo", "${{ params.ref }}")
+    plain = StepPlan(id="plain", base="plain", label="x", action=CommandAction(argv=argv))
+    fenced = StepPlan(
+        id="fenced", base="fenced", label="x", action=CommandAction(argv=("echo", "--", argv[1]))
+    )
+    done = await execute(state, plan_of(plain, fenced), params={"ref": "--help"})
+
+    assert done.finished("plain")["cause_code"] == "requirement"
+    assert "'-'" in done.finished("plain")["cause"]
+    assert done.text("fenced") == "-- --help\n"
+
+
+async def test_a_workdir_that_leads_out_of_the_workspace_is_refused(state: StateDir) -> None:
+    """Also by a link that an earlier step made."""
+    done = await execute(
+        state,
+        plan_of(
+            script("link", "ln -s / out"),
+            script("out", "pwd", "link", workdir="out/etc"),
+            script("up", "pwd", "link", workdir="../.."),
+        ),
+    )
+
+    for step in ("out", "up"):
+        assert done.finished(step)["cause_code"] == "requirement"
+        assert "leads out of the workspace" in done.finished(step)["cause"]
+
+
+async def test_the_workspace_is_gone_after_a_success_and_stays_after_a_failure(
+    state: StateDir,
+) -> None:
+    """For `retry`; the folders of attempts never stay."""
+    good = await execute(state, plan_of(script("ok", "touch file")))
+    bad = await execute(state, plan_of(script("bad", "touch file; exit 1")))
+
+    assert not state.workspace(good.run.id).exists()
+    assert (state.workspace(bad.run.id) / "file").exists()
+    assert not (bad.run.path / "attempts").exists()
+    assert not bad.run.control.exists()
+
+
+async def test_a_step_that_isn_t_echoed_does_not_show_its_command(state: StateDir) -> None:
+    """``cmd`` is absent then."""
+    done = await execute(state, plan_of(script("a", "echo hi", echo=False), script("b", "echo hi")))
+
+    assert "cmd" not in done.told("step_started", step="a")[0]
+    assert done.told("step_started", step="b")[0]["cmd"] == "echo hi"
+
+
+async def test_a_clone_that_can_not_be_done_says_why_in_its_cause(state: StateDir) -> None:
+    """Not just git's exit status."""
+    clone = StepPlan(
+        id="clone", base="clone", label="clone",
+        action=CloneAction(url=str(state.path / "nowhere"), path="clone"),
+    )  # fmt: skip
+    done = await execute(state, plan_of(clone))
+
+    finished = done.finished("clone")
+    assert finished["cause_code"] == "exit"
+    assert finished["cause"] != f"exit status {finished['returncode']}"
+    assert f"clone: {finished['cause']}" in done.text("clone")
+
+
+async def test_no_more_steps_run_at_once_than_limits_steps_allows(state: StateDir) -> None:
+    """Over all runs of the state folder, whatever their own ``parallel`` says."""
+    alone = f"mkdir '{state.path}/alone' && sleep 0.05 && rmdir '{state.path}/alone'"
+    plan = plan_of(*(script(f"s{number}", alone) for number in range(4)))
+    runs = [accept(state, plan), accept(state, plan)]
+    one = {"limits": {"steps": 1}}
+    async with executing(runs[0], settings=one) as first, executing(runs[1], settings=one) as other:
+        await first.wait()
+        await other.wait()
+
+    assert [done.told()[-1]["status"] for done in (first, other)] == ["success", "success"]
+
+
+async def test_a_step_that_waits_for_a_slot_can_be_cancelled(state: StateDir) -> None:
+    """It never started, and says so."""
+    plan = plan_of(script("holds", "echo ready; sleep 600"), script("waits", "echo never"))
+    run = accept(state, plan)
+    async with executing(run, settings={"limits": {"steps": 1}}) as execution:
+        await execution.until("log", step="holds")
+        await execution.send("cancel")
+        await execution.wait()
+
+    waits = execution.finished("waits")
+    assert (waits["status"], waits["attempt"]) == ("skipped", 0)
+    assert execution.told("step_started", step="waits") == []
+
+
+async def test_what_has_no_effect_is_told(state: StateDir) -> None:
+    """A step that asks for a sandbox runs without one, and says so."""
+    done = await execute(state, plan_of(script("a", "echo hi", sandbox="on")))
+
+    (notice,) = done.told("notice")
+    assert (notice["kind"], notice["step"]) == ("unenforced", "a")
+    assert "sandbox" in notice["text"]
+
+
+async def test_events_of_a_step_are_in_the_stream(state: StateDir) -> None:
+    """A line of JSON to ``$TAILRACE_EVENTS`` is an event; a malformed one is a notice."""
+    text = """
+    echo '{"event":"progress","percent":40,"note":"indexing"}' >> "$TAILRACE_EVENTS"
+    echo 'nonsense' >> "$TAILRACE_EVENTS"
+    """
+    done = await execute(state, plan_of(script("tells", text)))
+
+    (progress,) = done.told("progress")
+    assert (progress["step"], progress["percent"], progress["note"]) == ("tells", 40, "indexing")
+    assert [item["kind"] for item in done.told("notice")] == ["event"]
+    assert done.finished("tells")["status"] == "success"
+
+
+async def test_an_old_step_is_taken_over_with_its_outputs_and_artifacts(state: StateDir) -> None:
+    """A run that repeats another does not run again what needn't."""
+    steps = (
+        script("a", 'echo n=1 >> "$TAILRACE_OUTPUT"; echo x > "$TAILRACE_ARTIFACTS/x"; touch here'),
+        script("b", 'test -e here; echo "n=$OUTPUT_A_N"; cat "$TAILRACE_COLLECTED/x"; exit 1', "a"),
+    )
+    first = await execute(state, plan_of(*steps))
+    again = await execute(
+        state, plan_of(*steps), reused={"a": first.run.id}, workspace=first.run.id
+    )
+
+    assert again.finished("a")["reused"] is True
+    assert again.told("step_started", step="a") == []
+    assert again.text("b") == "n=1\nx\n"
+    assert [item["name"] for item in again.told("artifact")] == ["x"]
+
+
+async def test_a_run_is_executed_once(state: StateDir) -> None:
+    """Starting a runner for a run that has ended changes nothing."""
+    done = await execute(state, plan_of(script("a", "echo once")))
+    before = done.run.journal.read_bytes()
+
+    async with executing(done.run) as again:
+        await again.process.wait()
+
+    assert again.process.returncode == 2
+    assert done.run.journal.read_bytes() == before
+
+
+async def test_a_runner_s_descriptors_do_not_reach_a_step(state: StateDir) -> None:
+    """Neither the lock nor the journal is inherited."""
+    done = await execute(state, plan_of(script("look", "ls -l /proc/self/fd")))
+
+    assert str(os.fspath(state.runs)) not in done.text("look")

@@ -1,0 +1,239 @@
+"""Cancel, skip and what they leave: each is told, done once, and leaves no process."""
+
+from __future__ import annotations
+
+import pytest
+
+from runs import accept, eventually, executing, plan_of, processes_of, script
+from tailrace.core.plan import Retry
+from tailrace.rundir.layout import StateDir
+
+SLEEPS = "echo ready; sleep 600"
+
+
+async def test_a_cancel_ends_running_steps_and_the_run_is_aborted(state: StateDir) -> None:
+    """Who asked, through what and why is told; nothing of the step survives."""
+    run = accept(state, plan_of(script("work", SLEEPS), script("next", "echo never", "work")))
+    async with executing(run) as execution:
+        await execution.until("log", step="work")
+        reply = await execution.send("cancel", reason="wrong branch")
+        await execution.wait()
+
+    assert reply.status == "done"
+    (control,) = execution.told("control")
+    assert control["seq"] == reply.seq
+    assert (control["action"], control["by"], control["via"]) == ("cancel", "ann", "cli")
+    assert execution.finished("work")["status"] == "aborted"
+    assert execution.finished("work")["kill"]["survivors"] == []
+    assert execution.finished("next")["status"] == "skipped"
+    last = execution.told()[-1]
+    assert (last["event"], last["reason"], last["by"]) == ("aborted", "wrong branch", "ann")
+    assert last["cause_code"] == "cancelled"
+    assert execution.process.returncode == 1
+
+
+async def test_steps_for_cleaning_up_run_after_a_cancel_and_a_second_one_ends_them(
+    state: StateDir,
+) -> None:
+    """``when: always()`` gets its time, until somebody insists."""
+    run = accept(
+        state,
+        plan_of(script("work", SLEEPS), script("tidy", SLEEPS, "work", when="always()")),
+    )
+    async with executing(run) as execution:
+        await execution.until("log", step="work")
+        first = await execution.send("cancel")
+        await execution.until("log", step="tidy")
+        second = await execution.send("cancel")
+        await execution.wait()
+
+    assert (first.status, second.status) == ("done", "done")
+    assert execution.finished("tidy")["status"] == "aborted"
+    assert execution.told()[-1]["event"] == "aborted"
+
+
+async def test_a_cancel_that_is_already_so_changes_nothing(state: StateDir) -> None:
+    """The earlier ``control`` event is named again, and there is one only."""
+    run = accept(state, plan_of(script("work", "trap '' TERM; " + SLEEPS, grace_ms=1_000)))
+    async with executing(run) as execution:
+        await execution.until("log", step="work")
+        first = await execution.send("cancel")
+        again = await execution.send("cancel")
+        await execution.wait()
+
+    assert (again.status, again.seq) == ("unchanged", first.seq)
+    assert len(execution.told("control")) == 1
+
+
+async def test_a_command_with_an_id_is_done_once_and_answered_the_same_again(
+    state: StateDir,
+) -> None:
+    """A program that lost the answer may ask again."""
+    run = accept(state, plan_of(script("a", SLEEPS), script("b", SLEEPS)))
+    async with executing(run) as execution:
+        await execution.until("log", step="a")
+        first = await execution.send("skip", step="a", id="k1")
+        again = await execution.send("skip", step="a", id="k1")
+        await execution.send("cancel")
+        await execution.wait()
+
+    assert first == again
+    assert [item["action"] for item in execution.told("control")] == ["skip", "cancel"]
+
+
+async def test_a_skipped_step_counts_as_success_for_what_needs_it(state: StateDir) -> None:
+    """Whether it was running or had not begun."""
+    run = accept(
+        state,
+        plan_of(
+            script("running", SLEEPS),
+            script("waiting", "echo never", "running"),
+            script("last", "echo last", "waiting"),
+        ),
+    )
+    async with executing(run) as execution:
+        await execution.until("log", step="running")
+        await execution.send("skip", step="waiting")
+        await execution.send("skip", step="running", reason="takes too long")
+        await execution.wait()
+
+    finished = execution.finished("running")
+    assert (finished["status"], finished["cause"]) == ("skipped", "takes too long")
+    assert execution.finished("waiting")["attempt"] == 0
+    assert execution.text("last") == "last\n"
+    assert execution.told()[-1]["status"] == "success"
+
+
+async def test_cancelling_one_step_aborts_it_and_the_run_goes_on(state: StateDir) -> None:
+    """What needs it is skipped; the run can't be a success then."""
+    run = accept(
+        state,
+        plan_of(script("slow", SLEEPS), script("after", ":", "slow"), script("other", "echo hi")),
+    )
+    async with executing(run) as execution:
+        await execution.until("log", step="slow")
+        await execution.send("cancel_step", step="slow")
+        await execution.wait()
+
+    assert execution.finished("slow")["status"] == "aborted"
+    assert execution.finished("after")["cause"] == "needs 'slow', which was aborted"
+    assert execution.finished("other")["status"] == "success"
+    last = execution.told()[-1]
+    assert (last["event"], last["status"]) == ("summary", "error")
+
+
+async def test_commands_that_make_no_sense_are_refused_and_change_nothing(
+    state: StateDir,
+) -> None:
+    """An unknown step, and one that has ended."""
+    run = accept(state, plan_of(script("quick", "echo hi"), script("slow", SLEEPS)))
+    async with executing(run) as execution:
+        await execution.until("step_finished", step="quick")
+        await execution.until("log", step="slow")
+        unknown = await execution.send("skip", step="nope")
+        ended = await execution.send("skip", step="quick")
+        await execution.send("cancel")
+        await execution.wait()
+
+    assert unknown.status == "unknown"
+    assert (ended.status, ended.state) == ("conflict", "success")
+    assert [item["action"] for item in execution.told("control")] == ["cancel"]
+
+
+async def test_a_step_that_waits_for_its_next_attempt_is_cancelled_at_once(
+    state: StateDir,
+) -> None:
+    """A cancel is never retried."""
+    step = script("flaky", "exit 1", retry=Retry(attempts=3, delay_ms=600_000))
+    run = accept(state, plan_of(step))
+    async with executing(run) as execution:
+        await execution.until("step_retrying", step="flaky")
+        await execution.send("cancel")
+        await execution.wait()
+
+    assert execution.finished("flaky")["status"] == "aborted"
+    assert len(execution.told("step_started")) == 1
+
+
+async def test_fail_fast_stops_the_other_steps(state: StateDir) -> None:
+    """With the failed step as their cause."""
+    run = accept(
+        state,
+        plan_of(
+            script("other", SLEEPS),
+            script("bad", 'while ! test -e "$TAILRACE_WORKSPACE/go"; do sleep 0.01; done; exit 1'),
+            fail_fast=True,
+        ),
+    )
+    async with executing(run) as execution:
+        await execution.until("log", step="other")
+        (state.workspace(run.id) / "go").touch()
+        await execution.wait()
+
+    other = execution.finished("other")
+    assert (other["status"], other["cause"]) == ("aborted", "step 'bad' failed (fail_fast)")
+    assert execution.told()[-1]["status"] == "error"
+
+
+async def test_a_cancel_after_fail_fast_leaves_clean_up_steps_their_time(state: StateDir) -> None:
+    """It is the first cancel; only a second one ends them."""
+    wait = 'echo ready; while ! test -e "$TAILRACE_WORKSPACE/go"; do sleep 0.01; done; echo tidied'
+    run = accept(
+        state,
+        plan_of(
+            script("bad", "exit 1"), script("tidy", wait, "bad", when="always()"), fail_fast=True
+        ),
+    )
+    async with executing(run) as execution:
+        await execution.until("log", step="tidy")
+        await execution.send("cancel")
+        (state.workspace(run.id) / "go").touch()
+        await execution.wait()
+
+    assert execution.finished("tidy")["status"] == "success"
+    assert execution.text("tidy") == "ready\ntidied\n"
+    assert execution.told()[-1]["event"] == "aborted"
+
+
+NASTY = {
+    "in the background": "sleep 600 & sleep 600 &",
+    "in another session": "setsid sleep 600 & setsid -f sleep 600;",
+    "doubly forked": "( (sleep 600 &) & );",
+    "deaf to hang-ups": "nohup sleep 600 >/dev/null 2>&1 &",
+    "deaf to SIGTERM": "(trap '' TERM; while :; do sleep 0.1; done) &",
+    "stopped": "sh -c 'kill -STOP $$' &",
+    "with closed output": "sleep 600 >&- 2>&- <&- &",
+    "forking again and again": "(while :; do (sleep 0.3 &); sleep 0.02; done) &",
+}
+
+
+@pytest.mark.parametrize("how", NASTY)
+async def test_a_cancel_leaves_no_process_however_it_was_started(state: StateDir, how: str) -> None:
+    """The kill report counts what was signalled and forced, and proves that none is left."""
+    run = accept(
+        state, plan_of(script("nasty", f"{NASTY[how]} echo ready; sleep 600", grace_ms=200))
+    )
+    async with executing(run) as execution:
+        await execution.until("log", step="nasty", text="ready")
+        await execution.send("cancel")
+        await execution.wait()
+
+    kill = execution.finished("nasty")["kill"]
+    assert kill["survivors"] == []
+    assert kill["signalled"] >= 2
+    await eventually(lambda: processes_of(run) == [])
+
+
+async def test_a_runner_that_is_told_to_end_cancels_its_run(state: StateDir) -> None:
+    """SIGTERM to it is a cancel, so that its steps don't outlive it."""
+    run = accept(state, plan_of(script("work", SLEEPS)))
+    async with executing(run) as execution:
+        await execution.until("log", step="work")
+        execution.process.terminate()
+        await execution.wait()
+
+    last = execution.told()[-1]
+    assert (last["event"], last["reason"]) == (
+        "aborted", "the runner was told to end by SIGTERM",
+    )  # fmt: skip
+    assert processes_of(run) == []
