@@ -1,0 +1,100 @@
+"""Hands commands to runs: to their runners, or done here while they wait in the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict
+from typing import Final
+
+from tailrace import wire
+from tailrace.core.events import Control
+from tailrace.errors import UnavailableError
+from tailrace.rundir.control import send_command
+from tailrace.rundir.layout import RunDir
+from tailrace.rundir.lock import try_lock
+from tailrace.worker.live import LiveRun
+from tailrace.worker.unstarted import Reason, end_unstarted
+
+_REMEMBERED: Final = 1_000  # answers by run and id: asked again, the same is said again
+_ANSWER_S: Final = 5.0  # a runner that starts listens within this
+_PAUSE_S: Final = 0.02
+_GAUGES_S: Final = 0.5  # a scrape doesn't wait for a stuck runner
+
+RUNNER_GAUGES: Final = ("pipe_bytes", "held_bytes")
+
+
+class Answers:
+    """What was answered to commands with an id, also after the runner that did it is gone."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[tuple[str, str], wire.Reply] = OrderedDict()
+
+    def known(self, run_id: str, command: wire.Command) -> wire.Reply | None:
+        """Return the answer that this command got before."""
+        return None if command.id is None else self._answers.get((run_id, command.id))
+
+    def keep(self, run_id: str, command: wire.Command, reply: wire.Reply) -> wire.Reply:
+        """Remember and return an answer; refusals aren't remembered."""
+        if command.id is not None and reply.status in ("done", "unchanged"):
+            self._answers[run_id, command.id] = reply
+            if len(self._answers) > _REMEMBERED:
+                self._answers.popitem(last=False)
+        return reply
+
+
+async def ask_runner(live: LiveRun, command: wire.Command) -> wire.Reply:
+    """Send a command to the run's runner, which may only be about to listen.
+
+    Raises:
+        UnavailableError: it doesn't answer.
+    """
+    deadline = asyncio.get_running_loop().time() + _ANSWER_S
+    while not live.snapshot.is_final:
+        try:
+            return await send_command(live.run, command)
+        except (ConnectionError, TimeoutError) as exc:
+            if asyncio.get_running_loop().time() > deadline:
+                why = str(exc) or "it took too long"
+                message = f"the runner of {live.file.ref} doesn't answer: {why}"
+                raise UnavailableError(message, retry_after_s=5) from None
+        await asyncio.sleep(_PAUSE_S)
+    return has_ended(live.file.ref, live.snapshot.status)
+
+
+async def runner_gauges(live: LiveRun) -> dict[str, float]:
+    """Return what a runner's buffers hold; nothing where it doesn't answer at once."""
+    try:
+        command = wire.Command(command="gauges")
+        reply = await send_command(live.run, command, timeout_s=_GAUGES_S)
+    except (ConnectionError, TimeoutError):  # it is about to listen, or has just ended
+        return {}
+    return reply.gauges or {}
+
+
+def has_ended(ref: str, status: str) -> wire.Reply:
+    """Return the answer of a finished run."""
+    return wire.Reply(status="conflict", state=status, reason=f"{ref} has ended: {status}")
+
+
+async def cancel_queued(run: RunDir, command: wire.Command) -> wire.Reply | None:
+    """Cancel a run that waits; None where it is in somebody else's hands now.
+
+    Raises:
+        OSError: its folder can't be written.
+    """
+    lock_fd = try_lock(run.lock)
+    if lock_fd is None:
+        return None
+    reason = Reason(
+        status="aborted",
+        cause=command.reason or f"cancelled by {command.by or 'somebody'}",
+        cause_code=command.cause_code,
+        by=command.by,
+        control=Control(action="cancel", by=command.by, via=command.via),
+    )
+    try:
+        seq = await asyncio.to_thread(end_unstarted, run, reason)
+    finally:
+        os.close(lock_fd)
+    return None if seq is None else wire.Reply(status="done", seq=seq)

@@ -1,0 +1,85 @@
+"""Ends a run that no runner has started: cancelled or replaced in the queue, or impossible."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from tailrace import wire
+from tailrace.core import events
+from tailrace.core.events import CauseCode
+from tailrace.rundir.journal import JournalWriter
+from tailrace.rundir.layout import RunDir
+from tailrace.rundir.snapshot import read_snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why it ends."""
+
+    status: Literal["aborted", "error"]
+    cause: str
+    cause_code: CauseCode
+    by: str = ""
+    control: events.Control | None = None  # who asked, where somebody did
+
+
+def end_unstarted(run: RunDir, reason: Reason) -> int | None:
+    """Write the run's end, once the caller holds its lock; return the ``control`` event's number.
+
+    Every step is ``skipped`` with the run's cause. Writes nothing where the run
+    has started or ended meanwhile.
+
+    Raises:
+        OSError: the folder can't be read or written.
+    """
+    journal = JournalWriter(run)
+    try:
+        snapshot = read_snapshot(run)
+        if snapshot.status != "queued":
+            return None
+        moment = wire.timestamp(time.time())
+        asked = None
+        if reason.control is not None:
+            asked = journal.append(moment, msgspec.to_builtins(reason.control))
+        for step in snapshot.steps.values():
+            if not step.is_final:
+                finished = events.StepFinished(
+                    step=step.id,
+                    label=step.label,
+                    status="skipped",
+                    cause=reason.cause,
+                    cause_code=reason.cause_code,
+                )
+                journal.append(moment, msgspec.to_builtins(finished))
+        journal.append(moment, msgspec.to_builtins(_last(reason)))
+        journal.sync()
+        return asked
+    finally:
+        journal.close()
+
+
+def _last(reason: Reason) -> events.Event:
+    if reason.status == "aborted":
+        return events.Aborted(
+            reason=reason.cause,
+            cause_code=reason.cause_code,
+            by=reason.by,
+            duration_ms=0,
+            file_url=None,
+            artifacts=(),
+            cost=events.Cost(),
+        )
+    return events.Summary(
+        status="error",
+        message="the run couldn't start",
+        cause=reason.cause,
+        cause_code=reason.cause_code,
+        duration_ms=0,
+        file_url=None,
+        artifacts=(),
+        cost=events.Cost(),
+    )

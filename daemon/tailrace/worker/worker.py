@@ -1,0 +1,565 @@
+"""The daemon's side of runs: accepts, queues, starts, follows, steers and ends them.
+
+Everything here runs on one event loop. The run folders are the truth: whatever
+this object knows it can read again from them, and does when it starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Final
+
+import msgspec
+import structlog
+
+from tailrace import wire
+from tailrace.core import admission
+from tailrace.core.mask import MaskRules
+from tailrace.core.run import Snapshot
+from tailrace.errors import (
+    ConflictError,
+    InvalidInputError,
+    UnavailableError,
+    UnknownError,
+)
+from tailrace.pipeline.catalog import Catalog
+from tailrace.rundir.changes import Changes
+from tailrace.rundir.feed import Feed
+from tailrace.rundir.layout import StateDir
+from tailrace.rundir.lock import is_held, try_lock
+from tailrace.rundir.snapshot import read_run_file, read_snapshot
+from tailrace.settings import Settings
+from tailrace.store.index import RunRow
+from tailrace.store.rebuild import read_row, row_of, run_ids
+from tailrace.store.state import hold_state
+from tailrace.store.steady import SteadyIndex
+from tailrace.worker import forkserver
+from tailrace.worker.accept import Acceptor
+from tailrace.worker.board import Board
+from tailrace.worker.caretaker import Caretaker
+from tailrace.worker.folder import remove_folder, remove_unfinished
+from tailrace.worker.intake import Intake
+from tailrace.worker.live import Feeds, LiveRun
+from tailrace.worker.lives import Lives
+from tailrace.worker.prepared import Accepted
+from tailrace.worker.presence import GONE_S, Presence
+from tailrace.worker.queue import Queue
+from tailrace.worker.repeat import repeat_of
+from tailrace.worker.secrets import SecretStore
+from tailrace.worker.steering import (
+    RUNNER_GAUGES,
+    Answers,
+    ask_runner,
+    cancel_queued,
+    has_ended,
+    runner_gauges,
+)
+from tailrace.worker.submission import Repeat, Started, Submission
+from tailrace.worker.tasks import Tasks
+from tailrace.worker.unstarted import Reason, end_unstarted
+from tailrace.worker.workspace import remove_workspace
+
+log = structlog.get_logger()
+
+_LOOK_S: Final = 1.0  # how often runners are looked after that nobody reports on
+_SETTLE_S: Final = 5.0  # a runner cleans up after its last event
+_REMEMBERED: Final = 64  # states of finished runs
+
+
+class Worker:
+    """One daemon's runs; an async context manager. No other daemon may use the state folder.
+
+    Runs start once `begin` was called. Leaving the context stops admitting and
+    following; runs go on, and the next worker finds them.
+
+    ``target`` is what a runner executes, ``gone_s`` how long a run with
+    ``on_disconnect: cancel`` goes on unwatched; tests set them.
+    """
+
+    def __init__(
+        self,
+        state: StateDir,
+        settings: Settings,
+        catalog: Catalog,
+        secrets: SecretStore,
+        *,
+        target: str = forkserver.TARGET,
+        gone_s: float = GONE_S,
+    ) -> None:
+        self.state = state
+        self.settings = settings
+        self.catalog = catalog
+        self.index: SteadyIndex
+        self._acceptor = Acceptor(state, settings, catalog, secrets, None)
+        self._intake: Intake
+        self._lives: Lives
+        self._base_url: str | None = None
+        self._begun = False
+        self._closing = False
+        self._queue = Queue()
+        self._board = Board()
+        self._tasks = Tasks()
+        self._presence = Presence(self._all_gone, gone_s=gone_s)
+        self._answers = Answers()
+        self._replaced: set[str] = set()  # runs that were told to end for a newer one
+        self._finished: OrderedDict[str, Snapshot] = OrderedDict()
+        self._known: set[str] = set()  # run folders that were looked at
+        self._runs_changed = 0  # the runs folder's time when it was looked at
+        self._resources = AsyncExitStack()
+        self._target = target
+
+    # ---- life --------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Worker:
+        """Take the state folder, bring the index up to date and adopt what is there.
+
+        Raises:
+            InvalidInputError: another daemon uses the folder.
+        """
+        async with AsyncExitStack() as opened:
+            opened.enter_context(hold_state(self.state))
+            remove_unfinished(self.state)
+            self.index = SteadyIndex(self.state, lambda what: log.warning("index", what=what))
+            opened.callback(self.index.close)
+            changes = await opened.enter_async_context(Changes())
+            self._feeds = Feeds(changes, ring_bytes=self.settings.limits.ring)
+            opened.push_async_callback(self._feeds.close)
+            self._lives = Lives(
+                changes,
+                self._tasks,
+                on_change=self._changed,
+                on_end=self._ended,
+                on_orphan=self._orphaned,
+                target=self._target,
+            )
+            self._intake = Intake(
+                self._acceptor, self.settings, self.index, self._lives, self._queue, self._accepted
+            )
+            opened.push_async_callback(self._lives.fork_server.close)
+            opened.push_async_callback(self._tasks.close)
+            self._note_runs_folder()
+            for run_id in self.index.unfinished:
+                self._find(run_id)
+            self._known = run_ids(self.state)
+            self._lives.look_after_all()
+            self._tasks.start(self._look_around(), name="look around")
+            caretaker = Caretaker(self.state, self.index, self._removed)
+            opened.callback(caretaker.stop)  # before the tasks are waited for
+            care = caretaker.keep(lambda: self.settings.retention)
+            self._tasks.start(care, name="keep within retention")
+            self._resources = opened.pop_all()
+        return self
+
+    async def begin(self, base_url: str | None) -> None:
+        """Start runs from now on; *base_url* is where people reach this daemon."""
+        self._base_url = base_url
+        self._begun = True
+        with contextlib.suppress(OSError):  # told, and tried again, when a run starts
+            await self._lives.fork_server.start()
+            await self._lives.fork_server.make_ready(self._acceptor.usual_handover)
+        self._admit()
+
+    def reload(self, settings: Settings, catalog: Catalog, secrets: SecretStore) -> None:
+        """Work by other settings from the next run on (SIGHUP); the state folder stays."""
+        acceptor = Acceptor(self.state, settings, catalog, secrets, None)
+        self.settings, self.catalog, self._acceptor = settings, catalog, acceptor
+        self._intake.reload(acceptor, settings)
+        work = self._lives.fork_server.make_ready(acceptor.usual_handover)
+        self._tasks.start(work, name="make the fork server ready")
+        self._admit()
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Stop admitting, and let go of everything; live runs go on."""
+        self._closing = True
+        self._presence.close()
+        self._board.close()
+        for waiting in self._queue:
+            if waiting.lock_fd is not None:
+                os.close(waiting.lock_fd)
+        await self._intake.close()  # what is half accepted becomes whole
+        await self._resources.aclose()
+
+    async def _look_around(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                self.index.look_after()
+                self._lives.look_after_all()
+                if self._note_runs_folder():
+                    new = run_ids(self.state) - self._known - {self._intake.making}
+                    for run_id in sorted(new):
+                        self._known.add(run_id)
+                        self._find(run_id)
+            except OSError as exc:  # the disk; it may come back
+                log.warning("runs_unreadable", reason=str(exc))
+
+    def _note_runs_folder(self) -> bool:
+        """Whether runs came or went since the last look, ours included."""
+        before, self._runs_changed = self._runs_changed, self.state.runs.stat().st_mtime_ns
+        return self._runs_changed != before
+
+    def _find(self, run_id: str) -> None:
+        """Take in a run that another process made, or that was there when we started."""
+        run = self.state.run(run_id)
+        try:
+            run_file = read_run_file(run)
+            row = read_row(run)
+        except (OSError, msgspec.MsgspecError) as exc:
+            log.warning("run_unreadable", run_id=run_id, reason=str(exc))
+            return
+        if row is None or row.finished_at is not None:
+            if row is not None:
+                self._put(row)
+            return
+        self._put(row)
+        if is_held(run.lock) or row.status != "queued":
+            # Somebody executes it; or its runner died, which the first look around tells.
+            self._lives.adopt(run, run_file)
+            if run_file.plan.on_disconnect == "cancel" and run_file.via == "ops":
+                self._presence.expect(run_id)  # its streams ended with the daemon before us
+        else:
+            self._queue.add(run_file, None)
+            self._admit()
+
+    # ---- starting ----------------------------------------------------------------------------
+
+    async def submit(self, submission: Submission) -> Started:
+        """Accept a run and start it, or queue it.
+
+        Being cancelled doesn't stop it: a run is accepted whole.
+
+        Raises:
+            InvalidInputError, UnknownError, UnavailableError: as `Acceptor.accept`;
+                also when a key comes again with another body, and when the queue is full.
+        """
+        work = self._intake.submit(submission)
+        return await asyncio.shield(self._tasks.start(work, name=f"submit {submission.pipeline}"))
+
+    async def retry(
+        self,
+        run_id: str,
+        *,
+        start: str,
+        by: str,
+        via: str,
+        trusted: bool,
+        key: str | None = None,
+        body_sha256: str | None = None,
+    ) -> str:
+        """Accept a run that repeats a finished one on its workspace; return its id.
+
+        ``start`` is ``failed``, ``start`` or a step.
+
+        Raises:
+            ConflictError: the run hasn't ended, or its workspace is gone or in use.
+            InvalidInputError: there is no such step, or its parameters held a secret.
+            UnknownError: there is no such run.
+            UnavailableError: as `submit`.
+        """
+        row = self._row(run_id)
+        await self._settled(run_id)
+
+        def repeat() -> Repeat:
+            asked = repeat_of(self.state, run_id, start=start, by=by, via=via, trusted=trusted)
+            self._check_workspace(asked)
+            return msgspec.structs.replace(asked, key=key, body_sha256=body_sha256)
+
+        work = self._intake.repeat(repeat, key, body_sha256)
+        started = await asyncio.shield(self._tasks.start(work, name=f"retry {row.ref}"))
+        if started.run_id is None:
+            raise ConflictError(started.reason or "skipped", state=row.status)
+        return started.run_id
+
+    def _check_workspace(self, repeat: Repeat) -> None:
+        workspace = repeat.of.workspace or repeat.of.id
+        users = [live.file.ref for live in self._lives if live.workspace == workspace]
+        users += [run.entry.ref for run in self._queue if run.workspace == workspace]
+        if users:
+            message = f"the workspace of {repeat.of.ref} is in use by {users[0]}; wait for it"
+            raise ConflictError(message, state=self._row(repeat.of.id).status)
+
+    def _accepted(self, accepted: Accepted, position: int) -> None:
+        run_file = accepted.run_file
+        self._known.add(run_file.id)
+        self._put(row_of(run_file, read_snapshot(accepted.run)))
+        if position:
+            os.close(accepted.lock_fd)  # ten thousand may wait, each with its lock
+            self._queue.add(run_file, accepted.handover)
+        else:
+            self._queue.add(run_file, accepted.handover, accepted.lock_fd)
+        self._admit()
+
+    def _admit(self) -> None:
+        """Start what may start, and end what newer runs replace. Called after every change."""
+        if not self._begun or self._closing:
+            return
+        decision = admission.decide(
+            self._lives.entries, self._queue.entries, max_runs=self.settings.max_runs
+        )
+        for run_id, newer in decision.superseded.items():
+            if run_id not in self._replaced:
+                self._replaced.add(run_id)
+                self._tasks.start(self._replace(run_id, newer), name=f"replace {run_id}")
+        for run_id in decision.start:
+            self._start(run_id)
+
+    def _start(self, run_id: str) -> None:
+        """Hand a run from the queue to a runner."""
+        waiting = self._queue.pop(run_id)
+        run = self.state.run(run_id)
+        lock_fd = waiting.lock_fd if waiting.lock_fd is not None else try_lock(run.lock)
+        try:
+            run_file = read_run_file(run)
+        except (OSError, msgspec.MsgspecError) as exc:  # deleted by hand
+            log.error("run_unreadable", run_id=run_id, reason=str(exc))
+            return
+        if lock_fd is None:  # somebody else has it in hand
+            self._lives.adopt(run, run_file)
+            return
+        try:
+            handover = waiting.handover or self._acceptor.handover(run_file)
+        except InvalidInputError as exc:
+            self._tasks.start(self._end_impossible(run_id, lock_fd, exc), name=f"end {run_id}")
+            return
+        handover = msgspec.structs.replace(handover, public_url=self._base_url)
+        self._lives.start(Accepted(run=run, run_file=run_file, lock_fd=lock_fd, handover=handover))
+
+    async def _end_impossible(self, run_id: str, lock_fd: int, exc: InvalidInputError) -> None:
+        lost = exc.problems[0].where == "params"  # its parameters held a secret
+        reason = Reason(
+            status="error",
+            cause="; ".join(problem.problem for problem in exc.problems),
+            cause_code="lost" if lost else "requirement",
+        )
+        try:
+            await asyncio.to_thread(end_unstarted, self.state.run(run_id), reason)
+        finally:
+            os.close(lock_fd)
+        self._refresh(run_id)
+        self._admit()
+
+    async def _replace(self, run_id: str, newer: admission.Entry) -> None:
+        command = wire.Command(
+            command="cancel",
+            id=f"superseded by {newer.run_id}",
+            reason=f"newer run {newer.ref}",
+            cause_code="superseded",
+            by=newer.ref,
+            via="queue",
+        )
+        with contextlib.suppress(UnavailableError, UnknownError):  # its end is what counts
+            await self.steer(run_id, command)
+
+    # ---- what becomes of runs ----------------------------------------------------------------
+
+    def _changed(self, live: LiveRun) -> None:
+        self._put(row_of(live.file, live.snapshot))
+
+    def _ended(self, live: LiveRun) -> None:
+        self._remember(live.run.id, live.snapshot)
+        self._presence.forget(live.run.id)
+        self._replaced.discard(live.run.id)
+        if live.snapshot.status == "success" and not live.file.keep_workspace:
+            self._tasks.start(self._tidy(live), name=f"tidy {live.file.ref}")
+        self._admit()
+
+    def _orphaned(self, live: LiveRun) -> None:
+        self._queue.add(live.file, None)
+        self._admit()
+
+    async def _tidy(self, live: LiveRun) -> None:
+        """Remove a workspace that nobody needs any more, where the runner's clean-up didn't."""
+        await self._settled(live.run.id)
+        if not await asyncio.to_thread(remove_workspace, self.state, live.workspace):
+            path = self.state.workspace(live.workspace)
+            log.warning("workspace_not_removed", run_id=live.run.id, path=str(path))
+
+    async def _settled(self, run_id: str) -> None:
+        """Wait until a finished run's runner has let go of it, for some seconds at most."""
+        deadline = asyncio.get_running_loop().time() + _SETTLE_S
+        live = self._lives.get(run_id)
+        if live is not None and not live.snapshot.is_final:
+            return
+        while is_held(self.state.run(run_id).lock):
+            if asyncio.get_running_loop().time() > deadline:
+                return
+            await asyncio.sleep(0.01)
+
+    def _refresh(self, run_id: str) -> None:
+        """Bring the index up to date with the folder of a run that isn't followed."""
+        if row := read_row(self.state.run(run_id)):
+            self._put(row)
+
+    def _put(self, row: RunRow) -> None:
+        self.index.put(row)
+        self._board.publish(row)
+
+    def _remember(self, run_id: str, snapshot: Snapshot) -> None:
+        self._finished[run_id] = snapshot
+        if len(self._finished) > _REMEMBERED:
+            self._finished.popitem(last=False)
+
+    def _all_gone(self, run_id: str) -> None:
+        live, waiting = self._lives.get(run_id), self._queue.get(run_id)
+        wish = live.file.plan.on_disconnect if live else waiting and waiting.on_disconnect
+        if wish == "cancel":
+            command = wire.Command(
+                command="cancel",
+                reason="the last client that watched it is gone",
+                cause_code="client_gone",
+            )
+            self._tasks.start(self.steer(run_id, command), name=f"cancel {run_id}")
+
+    # ---- steering ----------------------------------------------------------------------------
+
+    async def steer(self, run_id: str, command: wire.Command) -> wire.Reply:
+        """Hand a command to a run and return the answer.
+
+        Raises:
+            UnknownError: there is no such run.
+            UnavailableError: its runner doesn't answer.
+        """
+        if known := self._answers.known(run_id, command):
+            return known
+        row = self._row(run_id)
+        reply: wire.Reply | None = None
+        if run_id in self._queue:
+            if command.command != "cancel":
+                return wire.Reply(
+                    status="conflict", state="queued", reason=f"{row.ref} hasn't started"
+                )
+            reply = await cancel_queued(self.state.run(run_id), self._masked(run_id, command))
+            if reply is not None:
+                self._leave_queue(run_id)
+        if reply is None:
+            live = self._lives.get(run_id)
+            reply = await ask_runner(live, command) if live else has_ended(row.ref, row.status)
+        return self._answers.keep(run_id, command, reply)
+
+    def _masked(self, run_id: str, command: wire.Command) -> wire.Command:
+        """Return the command as it may be written; a runner masks what it is sent itself."""
+        waiting = self._queue.get(run_id)
+        handover = (waiting and waiting.handover) or self._acceptor.usual_handover
+        rules = MaskRules(handover.secrets, handover.shapes)
+        return msgspec.structs.replace(
+            command,
+            reason=command.reason and rules.mask_text(command.reason),
+            by=rules.mask_text(command.by),
+        )
+
+    def _leave_queue(self, run_id: str) -> None:
+        if run_id in self._queue:
+            self._queue.pop(run_id)
+        self._replaced.discard(run_id)
+        self._presence.forget(run_id)
+        self._refresh(run_id)
+        self._admit()
+
+    async def delete(self, run_id: str) -> None:
+        """Remove a finished run's folder, and its workspace unless a retry works in it.
+
+        Raises:
+            ConflictError: the run is live.
+            UnknownError: there is no such run.
+        """
+        row = self._row(run_id)
+        await self._settled(run_id)
+        live = run_id in self._lives or run_id in self._queue
+        if live or is_held(self.state.run(run_id).lock):
+            status = self.snapshot(run_id).status
+            raise ConflictError(f"{row.ref} is {status}; cancel it first", state=status)
+        await asyncio.to_thread(remove_folder, self.state.run(run_id))
+        if not any(run.workspace == run_id for run in (*self._lives, *self._queue)):
+            await asyncio.to_thread(remove_workspace, self.state, run_id)
+        self._removed(run_id)
+
+    def _removed(self, run_id: str) -> None:
+        """Forget a run whose folder is gone."""
+        self._finished.pop(run_id, None)
+        self.index.remove(run_id)
+
+    # ---- reading -----------------------------------------------------------------------------
+
+    def resolve(self, text: str) -> str:
+        """Return the id that *text* means: as `Index.resolve`.
+
+        Raises:
+            UnknownError: it means no run, or several.
+        """
+        return self.index.resolve(text)
+
+    def snapshot(self, run_id: str) -> Snapshot:
+        """Return a run's state; a live one's goes on changing.
+
+        Raises:
+            UnknownError: there is no such run.
+        """
+        if live := self._lives.get(run_id):
+            return live.snapshot
+        if run_id in self._finished:
+            return self._finished[run_id]
+        self._row(run_id)
+        snapshot = read_snapshot(self.state.run(run_id))
+        if snapshot.is_final:
+            self._remember(run_id, snapshot)
+        return snapshot
+
+    @contextlib.asynccontextmanager
+    async def watch(self, run_id: str) -> AsyncIterator[Feed]:
+        """Give a run's feed; whoever holds it counts as watching, for ``on_disconnect``.
+
+        A finished run's feed has ended; cursors read its file.
+
+        Raises:
+            UnknownError: there is no such run.
+        """
+        known = self.snapshot(run_id)
+        with self._presence.watching(run_id):
+            async with self._feeds.of(self.state.run(run_id), known) as feed:
+                yield feed
+
+    def list(
+        self,
+        *,
+        pipeline: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> tuple[list[RunRow], str | None]:
+        """Return runs, newest first, and the next page's cursor: as `Index.list`.
+
+        Raises:
+            InvalidInputError: a wish makes no sense.
+        """
+        return self.index.list(pipeline=pipeline, status=status, limit=limit, cursor=cursor)
+
+    def list_changes(self) -> AsyncIterator[RunRow]:
+        """Give every run whose status changes, as it is then; see `Board` for slow readers."""
+        return self._board.subscribe()
+
+    async def gauges(self) -> dict[str, float]:
+        """Return figures for ``/metrics``, without runners that don't answer at once."""
+        asked = await asyncio.gather(*(runner_gauges(live) for live in self._lives))
+        buffers = {name: sum(each.get(name, 0) for each in asked) for name in RUNNER_GAUGES}
+        counts = {f"runs_{status}": float(n) for status, n in self.index.counts().items()}
+        return (
+            counts
+            | buffers
+            | {
+                "queue_length": len(self._queue),
+                "ring_bytes": self._feeds.ring_bytes,
+                "live_runs": len(self._lives.entries),
+                "list_subscribers": self._board.subscribers,
+            }
+        )
+
+    def _row(self, run_id: str) -> RunRow:
+        row = self.index.get(run_id)
+        if row is None:
+            raise UnknownError(f"there is no run '{run_id[:80]}'; `tailrace runs` lists them")
+        return row
