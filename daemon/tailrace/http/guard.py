@@ -1,0 +1,193 @@
+"""Every request passes here: Host, CORS, who asks, whether they may, and the access log."""
+
+from __future__ import annotations
+
+import pwd
+import socket
+import struct
+import time
+from typing import Final
+
+import structlog
+from aiohttp import hdrs, web
+
+from tailrace.http import auth
+from tailrace.http.auth import Caller
+from tailrace.http.keys import CALLER, HERE, METRICS, ROUTE, TABLE, TOKENS
+from tailrace.http.problems import BEGUN, RefusedError
+from tailrace.http.route import SSE, Handler, Route
+from tailrace.store.tokens import Scope
+
+log = structlog.get_logger()
+
+_UCRED: Final = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
+
+
+@web.middleware
+async def access_log(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Log one line a request: never its query string nor a header, which may hold secrets."""
+    began = time.monotonic()
+    # Unless told otherwise, the client went away before there was an answer (as nginx logs it).
+    status, size = 499, 0
+    try:
+        response = await handler(request)
+        status, size = response.status, response.body_length or response.content_length or 0
+    except web.HTTPException as exc:
+        status = exc.status
+        raise
+    finally:
+        seconds = time.monotonic() - began
+        route = request.get(ROUTE)
+        name = route.path if route else "unknown"
+        metrics = request.app[METRICS]
+        metrics.requests.labels(request.method[:16], name, status).inc()
+        if BEGUN not in request:
+            metrics.seconds.labels(name).observe(seconds)
+        caller = request.get(CALLER)
+        quiet = route is not None and route.probe
+        (log.debug if quiet else log.info)(
+            "request",
+            method=request.method,
+            path=request.path,
+            status=status,
+            duration_ms=round(seconds * 1000, 1),
+            bytes=size,
+            by=caller.name if caller else None,
+            remote=request.remote or "unix",
+        )
+    return response
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let a request through, or refuse it; afterwards `CALLER` and `ROUTE` say who and what."""
+    route = request.app[TABLE].get(request.match_info.route)
+    if route is not None:
+        request[ROUTE] = route
+    on_socket = unix_peer(request) is not None
+    if not on_socket and not (route is not None and route.probe):
+        _check_host(request)
+    if hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers and request.method == "OPTIONS":
+        return _preflight(request)
+    if route is None:
+        return await handler(request)  # 404 or 405
+    if route.scope is not None:
+        caller = identify(request)
+        request[CALLER] = caller
+        _check_change(request, route, caller)
+        _check_scope(caller, route.scope)
+    return await handler(request)
+
+
+def _check_host(request: web.Request) -> None:
+    here = request.app[HERE]
+    settings = here.settings
+    allowed = auth.host_names(here.host, settings.public_url, settings.allowed_hosts)
+    if not auth.host_is_allowed(request.headers.getall(hdrs.HOST, []), allowed):
+        raise RefusedError(
+            403, "this Host isn't ours; if it should be, add it to the setting allowed_hosts"
+        )
+
+
+def _preflight(request: web.Request) -> web.Response:
+    origin = request.headers.get(hdrs.ORIGIN)
+    headers = auth.cors_headers(origin, request.app[HERE].settings.allowed_origins)
+    if hdrs.ACCESS_CONTROL_ALLOW_ORIGIN not in headers:
+        raise RefusedError(
+            403, "pages of this origin may not ask; the setting allowed_origins says which may"
+        )
+    return web.Response(status=204, headers=auth.PREFLIGHT)
+
+
+def identify(request: web.Request) -> Caller:
+    """Return who asks: by the Unix socket, else by token, else by cookie.
+
+    Raises:
+        RefusedError: nobody that we know.
+    """
+    if (uid := unix_peer(request)) is not None:
+        return auth.caller_of_peer(uid, request.app[HERE].uid, _user_name(uid))
+    now = time.time()
+    tokens = request.app[TOKENS]
+    if (header := request.headers.get(hdrs.AUTHORIZATION)) is not None:
+        text = auth.bearer_token(header)
+        token = None if text is None else tokens.find(text, now=now)
+        if token is None:
+            raise _unauthorized("the token is unknown, revoked or expired", "invalid_token")
+        return auth.caller_of_token(token, "bearer")
+    if session := request.cookies.get(cookie_name(request)):
+        token = tokens.find_session(session, now=now)
+        if token is not None:
+            return auth.caller_of_token(token, "cookie")
+    raise _unauthorized("send a token: Authorization: Bearer TOKEN, or open /?token=TOKEN once")
+
+
+def _unauthorized(detail: str, error: str | None = None) -> RefusedError:
+    challenge = 'Bearer realm="tailrace"' + (f', error="{error}"' if error else "")
+    return RefusedError(401, detail, {hdrs.WWW_AUTHENTICATE: challenge})
+
+
+def _check_change(request: web.Request, route: Route, caller: Caller) -> None:
+    if caller.how != "cookie" or not route.is_change:
+        return
+    host = request.headers.get(hdrs.HOST, "")
+    ours = auth.own_origins(scheme_of(request), host, request.app[HERE].settings.public_url)
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get(hdrs.ORIGIN)
+    if not auth.change_is_ours(site, origin, ours):
+        raise RefusedError(
+            403, "with a cookie, changes come from our own page only; send a token instead"
+        )
+
+
+def _check_scope(caller: Caller, scope: Scope) -> None:
+    if scope not in caller.scopes:
+        challenge = f'Bearer realm="tailrace", error="insufficient_scope", scope="{scope}"'
+        raise RefusedError(
+            403,
+            f"the token's scope doesn't reach: '{scope}' is needed",
+            {hdrs.WWW_AUTHENTICATE: challenge},
+        )
+
+
+def unix_peer(request: web.BaseRequest) -> int | None:
+    """Return the user id at the other end of the Unix socket; None for TCP."""
+    peer = request.transport.get_extra_info("socket") if request.transport is not None else None
+    if peer is None or peer.family != socket.AF_UNIX:
+        return None
+    packed = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    uid: int = _UCRED.unpack(packed)[1]
+    return uid
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def cookie_name(request: web.Request) -> str:
+    """Return our cookie's name, with the port: cookies don't tell ports apart (RFC 6265, 8.5)."""
+    return f"tailrace_{request.app[HERE].port}"
+
+
+def scheme_of(request: web.Request) -> str:
+    """Return the scheme that the client used."""
+    return auth.forwarded_scheme(
+        request.scheme,
+        request.remote,
+        request.headers.get("X-Forwarded-Proto"),
+        request.app[HERE].settings.trusted_proxies,
+    )
+
+
+async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
+    """Add what every answer carries."""
+    request[BEGUN] = response
+    headers = response.headers
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    if response.content_type != SSE:
+        headers.setdefault(hdrs.CACHE_CONTROL, "no-cache")
+    origin = request.headers.get(hdrs.ORIGIN)
+    headers.update(auth.cors_headers(origin, request.app[HERE].settings.allowed_origins))

@@ -1,0 +1,89 @@
+"""What a request asks for: its run, its parameters, its key, and where its client finds us."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+
+from tailrace.errors import InvalidInputError, Problem, UnknownError
+from tailrace.http.guard import scheme_of, unix_peer
+from tailrace.http.keys import CALLER, HERE, ROUTE, WORKER
+from tailrace.http.query import Parameters, parse_query
+from tailrace.views import run_path
+
+T = TypeVar("T")
+_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def parameters(request: web.Request) -> Parameters:
+    """Read the request's query string as its route describes it.
+
+    Raises:
+        InvalidInputError: it has mistakes.
+    """
+    return parse_query(request[ROUTE].query or (), request.query.items())
+
+
+def run_of(request: web.Request) -> str:
+    """Return the id of the run that the path means.
+
+    Raises:
+        UnknownError: it means none, or one that the token doesn't reach.
+    """
+    worker = request.app[WORKER]
+    text = request.match_info["id"]
+    run_id = worker.resolve(text)
+    caller = request[CALLER]
+    if caller.pipelines is not None and not caller.may_see(worker.snapshot(run_id).pipeline):
+        raise UnknownError(f"there is no run '{text}'; `tailrace runs` lists them")
+    return run_id
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """Return the request's key with its owner's name in front: keys of others are others.
+
+    Raises:
+        InvalidInputError: it is too long, or not of printable ASCII.
+    """
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        hint = "send 1 to 255 printable ASCII characters without spaces, such as a UUID"
+        raise InvalidInputError([Problem("Idempotency-Key", "is no key", hint)])
+    return f"{request[CALLER].name}:{key}"
+
+
+def base_url(request: web.Request) -> str:
+    """Return where this client finds us: the setting ``public_url``, or as it came."""
+    here = request.app[HERE]
+    settings = here.settings
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    if unix_peer(request) is not None or not (host := request.headers.get(hdrs.HOST)):
+        name = f"[{here.host}]" if ":" in here.host else here.host
+        return f"http://{name}:{here.port}"
+    return f"{scheme_of(request)}://{host}"
+
+
+def location(request: web.Request, run_id: str) -> dict[str, str]:
+    """Return the ``Location`` of a run: a path, which holds behind tunnels too."""
+    prefix = urlsplit(request.app[HERE].settings.public_url or "").path.rstrip("/")
+    return {"Location": prefix + run_path(run_id)}
+
+
+async def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Do what changes something to its end, also when the client goes away meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # nobody is there to be told
+        raise

@@ -1,0 +1,196 @@
+"""Listening: TCP and the Unix socket in one loop, and what tells others where."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import server_logger
+
+from tailrace.errors import InvalidInputError, Problem
+from tailrace.http.app import make_app
+from tailrace.http.auth import host_name
+from tailrace.http.keys import HERE, Here, Worker
+from tailrace.settings import Settings
+from tailrace.store.tokens import TokenStore
+
+_BACKLOG: Final = 1024
+_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Where a daemon listens."""
+
+    address: str  # HOST:PORT that a client on this machine can reach
+    base_url: str  # of the page and the API
+    login_url: str  # the page's address with the first token in it: for a terminal, never a log
+    socket: Path
+    here: Here
+
+    def reload(self, settings: Settings) -> None:
+        """Answer by other settings from the next request on; it goes on listening where it is."""
+        self.here.settings = settings
+
+
+@contextlib.asynccontextmanager
+async def serving(worker: Worker, settings: Settings) -> AsyncIterator[Server]:
+    """Serve until the context is left; ``<state>/address`` says where meanwhile.
+
+    Authentication is always on, so an address beyond loopback needs no switch
+    to be safe; what is refused, wherever we listen, is a ``<state>/token`` that
+    others can read, because then it would be on by name only.
+
+    Raises:
+        InvalidInputError: ``listen`` is no address or can't be had, another
+            daemon holds the Unix socket, or the token's file is open to others.
+    """
+    state = worker.state
+    server_logger.addFilter(_shorten_malformed)
+    with contextlib.ExitStack() as opened:
+        tokens = TokenStore(state.state_db)
+        opened.callback(tokens.close)
+        token = tokens.ensure_first(state, now=time.time())
+        host, port = split_address(settings.listen)
+        tcp = opened.enter_context(_listen_tcp(host, port))
+        path = Path(settings.socket) if settings.socket else state.socket
+        unix = opened.enter_context(_listen_unix(path))
+        app = make_app(worker, settings, tokens)
+        here = app[HERE]
+        here.host, here.port = host, tcp.getsockname()[1]
+        runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, shutdown_timeout=5,
+            auto_decompress=False,  # compressed bodies are refused, not unpacked
+        )  # fmt: skip
+        await runner.setup()
+        try:
+            for each in (tcp, unix):
+                await web.SockSite(runner, each, backlog=_BACKLOG).start()
+            shown = _WILDCARDS.get(host, host)
+            address = f"[{shown}]:{here.port}" if ":" in shown else f"{shown}:{here.port}"
+            opened.enter_context(_told(state.address, address))
+            base = (settings.public_url or f"http://{address}").rstrip("/")
+            yield Server(
+                address=address, base_url=base, login_url=f"{base}/?token={token}", socket=path,
+                here=here,
+            )  # fmt: skip
+        finally:
+            await runner.cleanup()
+
+
+def _shorten_malformed(record: logging.LogRecord) -> bool:
+    """Keep a request that isn't HTTP to one line of the log.
+
+    It is the client's mistake, not ours, and its text may hold a token.
+    """
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.exc_info = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args = "malformed request", ()
+    return True
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """Return host and port of the setting ``listen``: ``HOST:PORT`` or ``[IPV6]:PORT``.
+
+    Raises:
+        InvalidInputError: it is neither.
+    """
+    host, colon, port = listen.rpartition(":")
+    name = host_name(host) if host else None
+    if not colon or name is None or not port.isdigit() or int(port) > 65535:
+        hint = "write HOST:PORT, such as 127.0.0.1:8470 or [::1]:8470; port 0 picks one"
+        raise InvalidInputError([Problem("listen", f"'{listen}' is no address", hint)])
+    return name.strip("[]"), int(port)
+
+
+@contextlib.contextmanager
+def _listen_tcp(host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
+    except OSError as exc:
+        raise _refused(
+            "listen", f"{host}: {exc.strerror}", "name an address of this machine"
+        ) from None
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            listener.bind(address)
+        except OSError as exc:
+            hint = "choose another port, or 0 to have one picked"
+            raise _refused("listen", f"{host}:{port}: {exc.strerror}", hint) from None
+        listener.setblocking(False)
+        yield listener
+
+
+@contextlib.contextmanager
+def _listen_unix(path: Path) -> Iterator[socket.socket]:
+    """Bind the Unix socket, mode 0660, in place of one that nobody listens on any more."""
+    try:
+        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise _refused("socket", f"{path.parent}: {exc.strerror}", "make that folder") from None
+    # Through the folder's descriptor: an address holds 107 bytes (unix(7)).
+    name = f"/proc/self/fd/{folder}/{path.name}"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        if _answers(name):
+            raise _refused("socket", f"a daemon listens on {path} already", "stop that one first")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path.name, dir_fd=folder)
+        try:
+            # The file gets the socket's own mode, less the umask: at no moment is it open to all.
+            os.fchmod(listener.fileno(), 0o660)
+            listener.bind(name)
+            os.chmod(path.name, 0o660, dir_fd=folder)
+        except OSError as exc:
+            raise _refused("socket", f"{path}: {exc.strerror}", "choose another place") from None
+        listener.setblocking(False)
+        made = os.stat(path.name, dir_fd=folder).st_ino
+        yield listener
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(path.name, dir_fd=folder).st_ino == made:
+                os.unlink(path.name, dir_fd=folder)
+    finally:
+        listener.close()
+        os.close(folder)
+
+
+def _answers(name: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        try:
+            client.connect(name)
+        except OSError:
+            return False
+        return True
+
+
+@contextlib.contextmanager
+def _told(path: Path, address: str) -> Iterator[None]:
+    """Keep the address in its file, whole at any moment, while the context lives."""
+    new = path.with_name(".address")
+    new.write_text(address + "\n")
+    new.replace(path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            if path.read_text().strip() == address:
+                path.unlink()
+
+
+def _refused(where: str, problem: str, hint: str) -> InvalidInputError:
+    return InvalidInputError([Problem(where, problem, hint)])

@@ -1,0 +1,197 @@
+"""Streams: a cursor into a run's sequence on one side, a socket on the other, nothing in between.
+
+A watcher that is slow blocks its own coroutine and nobody else: what it hasn't
+taken is read from the ring or the file when it gets there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from aiohttp import hdrs, web
+
+from tailrace import wire
+from tailrace.http.keys import HERE, METRICS
+from tailrace.http.route import NDJSON, SSE
+from tailrace.http.shapes import Wanted, sse_frames
+from tailrace.rundir.feed import Feed
+from tailrace.wire import Frame
+
+HEARTBEAT_S: Final = 15.0
+_PIECE: Final = 1 << 16  # aiohttp looks at the connection's buffer after so many bytes
+_GRID_S: Final = 0.0001  # for each watcher of a run
+_LEAST_S: Final = 0.001
+_FIRST_COMMENT: Final = wire.sse_comment("tailrace")
+_HEARTBEAT: Final = wire.sse_comment("")
+
+_HEADERS: Final = {
+    hdrs.CACHE_CONTROL: "no-cache, no-transform",
+    "X-Accel-Buffering": "no",  # nginx holds answers back otherwise
+}
+
+
+class Outlet:
+    """One client's end of a stream: bounded, kept alive, counted.
+
+    At most ``limits.in_flight`` bytes (128 KiB at least) wait in this process,
+    and as much in the kernel.
+    """
+
+    def __init__(self, request: web.Request, media: str, *, keep_alive: bytes) -> None:
+        self._request = request
+        self._keep_alive = keep_alive
+        self._metrics = request.app[METRICS]
+        self._loop = asyncio.get_running_loop()
+        self._written_at = self._loop.time()
+        self.response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: media, **_HEADERS})
+
+    async def open(self, transport: asyncio.Transport, first: bytes) -> None:
+        """Send the headers and *first* at once."""
+        await self.response.prepare(self._request)
+        in_flight = self._request.app[HERE].settings.limits.in_flight
+        transport.set_write_buffer_limits(high=max(0, in_flight - 2 * _PIECE))
+        if (peer := transport.get_extra_info("socket")) is not None:
+            _bound_socket(peer, in_flight)
+        await self.write(first)
+
+    async def write(self, data: bytes) -> None:
+        """Send, waiting while the client takes nothing.
+
+        Raises:
+            ConnectionError: the client went away.
+        """
+        self._written_at = self._loop.time()
+        self._metrics.stream_bytes.inc(len(data))
+        if len(data) <= _PIECE:
+            await self.response.write(data)
+            return
+        view = memoryview(data)
+        for start in range(0, len(data), _PIECE):
+            await self.response.write(view[start : start + _PIECE])
+
+    @property
+    def due_s(self) -> float:
+        """Seconds until something must be sent to keep the connection."""
+        return max(0.0, self._written_at + HEARTBEAT_S - self._loop.time())
+
+    async def keep_alive(self) -> None:
+        """Send a comment if nothing else was sent for so long."""
+        if self.due_s > 0:
+            return
+        if self._keep_alive:
+            await self.write(self._keep_alive)
+        self._written_at = self._loop.time()
+
+
+def _bound_socket(peer: socket.socket, in_flight: int) -> None:
+    with contextlib.suppress(OSError):  # an odd transport; nothing depends on it
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, in_flight)
+        if peer.family in (socket.AF_INET, socket.AF_INET6):  # tcp(7): a client that vanished
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+
+
+@contextlib.asynccontextmanager
+async def outlet(
+    request: web.Request, media: str, *, first: bytes = b"", keep_alive: bytes = b""
+) -> AsyncIterator[Outlet]:
+    """Give an open stream to the client; it ends when the context is left, or the daemon stops."""
+    found = Outlet(request, media, keep_alive=keep_alive)
+    task = asyncio.current_task()
+    assert task is not None
+    streams, transport = request.app[HERE].streams, request.transport
+    if transport is None:
+        raise ConnectionResetError("the client went away")
+    streams.add(task)
+    request.app[METRICS].transports.add(transport)
+    try:
+        await found.open(transport, first)
+        yield found
+        await found.response.write_eof()
+    finally:
+        streams.discard(task)
+        request.app[METRICS].transports.discard(transport)
+
+
+def sse_outlet(request: web.Request) -> contextlib.AbstractAsyncContextManager[Outlet]:
+    """Give an open stream of server-sent events."""
+    first = wire.SSE_RETRY + _FIRST_COMMENT
+    return outlet(request, SSE, first=first, keep_alive=_HEARTBEAT)
+
+
+def head_answer(media: str) -> web.Response:
+    """Return what HEAD tells of a stream."""
+    return web.Response(headers={hdrs.CONTENT_TYPE: media, **_HEADERS})
+
+
+def media_of(wanted: Wanted) -> str:
+    """Return the media type of a run's stream."""
+    return NDJSON if wanted.ndjson else SSE
+
+
+class Batches:
+    """The bytes of whole batches, encoded once for all who watch a run.
+
+    Watchers that are up to date read the same batch at the same moment; the
+    last few are kept, for each shape.
+    """
+
+    _KEPT: Final = 4
+
+    def __init__(self) -> None:
+        self._bytes: dict[tuple[int, int, str], bytes] = {}
+
+    def encode(self, frames: list[Frame], wanted: Wanted, run: str | None) -> bytes:
+        """Return the frames in a shape that leaves nothing out."""
+        kind = "ndjson" if wanted.ndjson else f"{'message' if wanted.message else 'event'}:{run}"
+        key = (frames[0].seq, frames[-1].seq, kind)
+        found = self._bytes.get(key)
+        if found is None:
+            if wanted.ndjson:
+                found = wire.ndjson_frames(frames)
+            else:
+                found = sse_frames(frames, run=run, message=wanted.message)
+            self._bytes[key] = found
+            while len(self._bytes) > self._KEPT:
+                del self._bytes[next(iter(self._bytes))]
+        return found
+
+
+class Crowd:
+    """Those who watch one run now: they share bytes, and a beat when they are many.
+
+    Watchers who each wake for each line cost a core from some forty on. From ten
+    on they wake together, at most every 0.1 ms times their number.
+    """
+
+    def __init__(self) -> None:
+        self.batches = Batches()
+        self.size = 0
+
+    async def beat(self) -> None:
+        """Wait for the crowd's next beat; a small crowd has none."""
+        interval = self.size * _GRID_S
+        if interval < _LEAST_S:
+            await asyncio.sleep(0)  # whoever catches up leaves room for others
+            return
+        await asyncio.sleep(interval - asyncio.get_running_loop().time() % interval)
+
+
+_crowds: Final[WeakKeyDictionary[Feed, Crowd]] = WeakKeyDictionary()
+
+
+@contextlib.contextmanager
+def joined(feed: Feed) -> Iterator[Crowd]:
+    """Give the crowd of a feed, with the caller counted in."""
+    crowd = _crowds.setdefault(feed, Crowd())
+    crowd.size += 1
+    try:
+        yield crowd
+    finally:
+        crowd.size -= 1
