@@ -1,0 +1,100 @@
+"""``tailrace artifacts``: the files that a run left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tailrace.cli.main import global_options
+from tailrace.cli.session import Session, current, run_async
+
+if TYPE_CHECKING:
+    from tailrace.cli.source import Source
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@click.option("--get", "name", metavar="NAME", help="Get this file.")
+@click.option("-o", "--output", metavar="FILE", help="Write it there; - is standard output.")
+@global_options
+def artifacts(run_name: str, name: str | None, output: str | None) -> None:
+    """List what a run left, or get one of its files.
+
+    A file is written to the current folder under the last part of its name, and
+    never over another one unless -o names it.
+    """
+    if output is not None and name is None:
+        raise click.UsageError("-o says where a file goes; name one with --get")
+    run_async(_artifacts(current(), run_name, name, output))
+
+
+async def _artifacts(session: Session, run_name: str, name: str | None, output: str | None) -> None:
+    from tailrace.cli.output import print_json, say
+
+    async with session.source() as source:
+        run_id = await source.resolve(run_name)
+        if name is not None:
+            await _get(source, run_id, name, output)
+            return
+        found = (await source.view(run_id)).artifacts
+    if session.as_json:
+        print_json({"artifacts": found})
+        return
+    if not found:
+        say(f"{run_name} left no files")
+        return
+    from tailrace.cli.picture import make_console, print_table
+    from tailrace.cli.rows import Line
+    from tailrace.cli.visible import visible
+    from tailrace.core.units import format_size
+
+    rows = [
+        [
+            Line().add(visible(item.name), "strong"),
+            Line().add(format_size(item.bytes)),
+            Line().add(item.media_type, "dim"),
+            Line().add(item.step),
+            Line().add(visible(item.url), "dim"),
+        ]
+        for item in found
+    ]
+    print_table(make_console(), ("NAME", "SIZE", "TYPE", "STEP", "ADDRESS"), rows)
+
+
+async def _get(source: Source, run_id: str, name: str, output: str | None) -> None:
+    from tailrace.cli.output import say, write
+
+    chunks = source.artifact(run_id, name)
+    first = await anext(chunks, b"")  # an unknown name must leave no file behind
+    if output == "-":
+        await write(first)
+        async for chunk in chunks:
+            await write(chunk)
+        return
+    path = Path(output) if output is not None else Path(safe_name(name))
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        if output is None and os.path.lexists(path):
+            raise click.UsageError(f"{path} exists; name another file with -o")
+        with open(partial, "wb") as file:
+            file.write(first)
+            async for chunk in chunks:
+                file.write(chunk)
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    say(f"wrote {path}")
+    sys.stderr.flush()
+
+
+def safe_name(name: str) -> str:
+    """Return the name that an artifact gets here: its last part, never hidden, no control in it."""
+    last = name.rpartition("/")[2].lstrip(".-")
+    return "".join(c if c.isprintable() else "_" for c in last) or "artifact"

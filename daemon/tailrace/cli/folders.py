@@ -1,0 +1,347 @@
+"""Runs without a daemon: started, read, steered and deleted by way of their folders."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import os
+import stat
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tailrace import wire
+from tailrace.cli.source import Asked
+from tailrace.core.events import LAST_EVENTS, Control
+from tailrace.errors import ConflictError, TailraceError, UnknownError
+from tailrace.pipeline.catalog import Catalog
+from tailrace.rundir.changes import Changes
+from tailrace.rundir.control import send_command
+from tailrace.rundir.journal import JournalReader
+from tailrace.rundir.layout import RunDir, StateDir
+from tailrace.rundir.lock import is_held, try_lock
+from tailrace.rundir.places import last_lines, tail_frames
+from tailrace.rundir.snapshot import read_snapshot
+from tailrace.settings import Settings
+from tailrace.store.steady import SteadyIndex
+from tailrace.views import pipeline_view, run_summary, run_view
+
+if TYPE_CHECKING:
+    from tailrace.worker.accept import Acceptor
+    from tailrace.worker.prepared import Accepted
+
+_CHUNK = 1 << 18
+_LISTEN_S = 5.0  # how long a runner may take until it listens
+_LOOK_S = 1.0  # how often the lock is looked at while the journal is still
+
+
+class Folders:
+    """The runs of a state folder, with the same methods as a daemon's; an async context manager."""
+
+    def __init__(self, state: StateDir, settings: Settings, catalog: Catalog) -> None:
+        self._state = state
+        self._settings = settings
+        self._catalog = catalog
+        self._index: SteadyIndex | None = None
+
+    async def __aenter__(self) -> Folders:
+        """Make ready."""
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close the index."""
+        if self._index is not None:
+            self._index.close()
+
+    def _indexed(self) -> SteadyIndex:
+        """Return the index, brought up to date with the folders."""
+        if self._index is None:
+            self._index = SteadyIndex(self._state)
+        return self._index
+
+    # ---- starting ----------------------------------------------------------------------------
+
+    async def start(self, asked: Asked) -> tuple[str | None, str | None]:
+        """Accept the run and start its runner, which outlives us."""
+        from tailrace.worker.submission import Submission
+
+        accepted = self._acceptor().accept(
+            Submission(
+                pipeline=asked.pipeline,
+                params=dict(asked.params),
+                text=True,
+                depth=asked.depth,
+                by=_user(),
+                via="cli",
+                trusted=True,
+                keep_workspace=asked.keep_workspace,
+                cwd=str(Path.cwd()),
+            )
+        )
+        _spawn(accepted)
+        return accepted.run.id, None
+
+    async def retry(self, run_id: str, start: str) -> str:
+        """Accept a run that repeats another one, and start its runner."""
+        from tailrace.worker.repeat import repeat_of
+
+        repeat = repeat_of(self._state, run_id, start=start, by=_user(), via="cli", trusted=True)
+        with self._acceptor().prepare_repeat(repeat) as prepared:
+            accepted = prepared.commit()
+        _spawn(accepted)
+        return accepted.run.id
+
+    def _acceptor(self) -> Acceptor:
+        from tailrace.undumpable import become_undumpable
+        from tailrace.worker.accept import Acceptor
+        from tailrace.worker.secrets import SecretStore
+
+        become_undumpable()  # steps run as the same user, and secrets stay in /proc/PID/environ
+        secrets = SecretStore.take(self._settings, os.environ)
+        return Acceptor(self._state, self._settings, self._catalog, secrets, None)
+
+    # ---- reading -----------------------------------------------------------------------------
+
+    async def resolve(self, text: str) -> str:
+        """Return the id of the run that *text* means."""
+        return self._indexed().resolve(text)
+
+    async def page(
+        self, *, pipeline: str | None, status: str | None, limit: int, cursor: str | None
+    ) -> tuple[list[wire.RunSummary], str | None]:
+        """Return runs, newest first, and the cursor of the next page."""
+        rows, next_cursor = self._indexed().list(
+            pipeline=pipeline, status=status, limit=limit, cursor=cursor
+        )
+        return [run_summary(row, None) for row in rows], next_cursor
+
+    async def view(self, run_id: str) -> wire.RunView:
+        """Return a run's state as its folder has it."""
+        run = self._state.run(run_id)
+        row = self._indexed().get(run_id)
+        if row is None:
+            raise UnknownError(f"there is no run '{run_id}'; `tailrace runs` lists them")
+        return run_view(read_snapshot(run), None)
+
+    async def events(
+        self,
+        run_id: str,
+        *,
+        after: int = 0,
+        tail: int | None = None,
+        step: str | None = None,
+        follow: bool = True,
+        texts: bool = True,
+    ) -> AsyncGenerator[list[wire.Frame], None]:
+        """Give a run's events as its journal has them."""
+        run = self._state.run(run_id)
+        try:
+            if tail is not None:
+                last = await asyncio.to_thread(last_lines, run, tail, step=step)
+                frames = await asyncio.to_thread(lambda: list(tail_frames(run, last)))
+                after = last.upto
+                if shown := _of_step(frames, step):
+                    yield shown
+                if frames and frames[-1].event in LAST_EVENTS:
+                    return
+            if not follow:
+                # Bounded by now: a run that floods would never be caught up with.
+                upto = after if tail is not None else last_lines(run, 0).upto
+            reader = JournalReader(run, after=after, texts=texts)
+            try:
+                async with Changes() as changes, changes.of(run.journal) as changed:
+                    found = _growing(reader, run, changed) if follow else _until(reader, upto)
+                    async with contextlib.aclosing(found) as batches:
+                        async for frames in batches:
+                            if shown := _of_step(frames, step):
+                                yield shown
+            finally:
+                reader.close()
+        except FileNotFoundError:
+            raise UnknownError(f"the run '{run_id}' has been deleted") from None
+
+    def log_reader(self, run_id: str) -> Callable[[str, int, int, int], bytes] | None:
+        """Return what reads a log of that run; bytes that aren't there read as none."""
+        run = self._state.run(run_id)
+
+        def read(step: str, attempt: int, start: int, end: int) -> bytes:
+            try:
+                fd = os.open(run.log(step, attempt), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except OSError:
+                return b""
+            try:
+                return os.pread(fd, end - start, start)
+            finally:
+                os.close(fd)
+
+        return read
+
+    async def artifact(self, run_id: str, name: str) -> AsyncIterator[bytes]:
+        """Give an artifact's bytes."""
+        known = {a.name for a in read_snapshot(self._state.run(run_id)).artifacts}
+        if name not in known:
+            raise UnknownError(f"it left no artifact '{name}'; without --get they are listed")
+        path = self._state.run(run_id).artifacts / name
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise UnknownError(f"{path} is no regular file")
+            while chunk := file.read(_CHUNK):
+                yield chunk
+
+    async def pipelines(self) -> list[wire.PipelineView]:
+        """Return the pipelines, broken ones with their mistakes."""
+        return [pipeline_view(entry, [], None) for entry in self._catalog.entries()]
+
+    # ---- steering ----------------------------------------------------------------------------
+
+    async def cancel(self, run_id: str, reason: str | None = None) -> None:
+        """Ask the runner to cancel."""
+        command = wire.Command(command="cancel", reason=reason, by=_user(), via="cli")
+        run = self._state.run(run_id)
+        try:
+            await self._command(run_id, command)
+        except NoRunnerError:
+            # Its runner died, or it waits for a daemon that isn't there: the end is ours to write.
+            if not await asyncio.to_thread(_end, run, reason):
+                raise
+
+    async def skip(self, run_id: str, step: str) -> None:
+        """Ask the runner to skip a step."""
+        await self._command(run_id, wire.Command(command="skip", step=step, by=_user(), via="cli"))
+
+    async def _command(self, run_id: str, command: wire.Command) -> None:
+        run = self._state.run(run_id)
+        deadline = asyncio.get_running_loop().time() + _LISTEN_S
+        while True:
+            try:
+                reply = await send_command(run, command)
+                break
+            except (ConnectionError, TimeoutError) as exc:
+                # A runner holds the lock before it listens.
+                if not is_held(run.lock) or asyncio.get_running_loop().time() > deadline:
+                    raise _no_runner(run, exc) from None
+                await asyncio.sleep(0.05)
+        match reply.status:
+            case "done" | "unchanged":
+                return
+            case "unknown":
+                raise UnknownError(reply.reason or f"it has no step '{command.step}'")
+            case _:
+                said = reply.reason or f"it is {reply.state}"
+                raise ConflictError(said, state=reply.state or "")
+
+    async def delete(self, run_id: str) -> None:
+        """Delete a finished run's folder and workspace."""
+        from tailrace.rundir.trees import remove_tree
+        from tailrace.worker.folder import remove_folder
+
+        run = self._state.run(run_id)
+        lock = try_lock(run.lock)
+        if lock is None:
+            raise ConflictError(f"{run_id} is live; cancel it first", state="running")
+        try:
+            remove_folder(run)
+        finally:
+            os.close(lock)
+        remove_tree(self._state.workspace(run_id))
+        self._indexed().remove(run_id)
+
+
+async def _until(reader: JournalReader, upto: int) -> AsyncGenerator[list[wire.Frame], None]:
+    """Give a journal's events up to that one."""
+    while reader.seq < upto and (frames := await asyncio.to_thread(reader.read, _CHUNK)):
+        yield [frame for frame in frames if frame.seq <= upto]
+
+
+async def _growing(
+    reader: JournalReader, run: RunDir, changed: asyncio.Event
+) -> AsyncGenerator[list[wire.Frame], None]:
+    """Give a journal's events until the last one."""
+    while True:
+        changed.clear()
+        while frames := await asyncio.to_thread(reader.read, _CHUNK):
+            yield frames
+            if frames[-1].event in LAST_EVENTS:
+                return
+        await _wait(run, changed)
+
+
+async def _wait(run: RunDir, changed: asyncio.Event) -> None:
+    """Return when the journal may have grown; end the run whose runner died."""
+    while True:
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                await changed.wait()
+                return
+        except TimeoutError:
+            pass
+        if not is_held(run.lock) and read_snapshot(run).status != "queued":
+            await asyncio.to_thread(_end, run, None)  # its runner died, and no daemon lives
+            return
+
+
+def _spawn(accepted: Accepted) -> None:
+    """Start the runner, which outlives us."""
+    from tailrace.worker.spawn import spawn_runner
+
+    process = spawn_runner(accepted)
+    process.returncode = 0  # its own from now on: Popen must not complain that it still runs
+
+
+def _end(run: RunDir, reason: str | None) -> bool:
+    """Write the end of a run that nobody executes; return False where it isn't ours to end."""
+    from tailrace.worker.lost import end_lost
+    from tailrace.worker.unstarted import Reason, end_unstarted
+
+    lock = try_lock(run.lock)
+    if lock is None:
+        return False
+    try:
+        if read_snapshot(run).status != "queued":
+            return end_lost(run)
+        who = _user()
+        end_unstarted(
+            run,
+            Reason(
+                status="aborted",
+                cause=reason or f"cancelled by {who}",
+                cause_code="cancelled",
+                by=who,
+                control=Control(action="cancel", by=who, via="cli"),
+            ),
+        )
+        return True
+    finally:
+        os.close(lock)
+
+
+class NoRunnerError(ConflictError):
+    """Nobody executes the run."""
+
+
+def _no_runner(run: RunDir, exc: Exception) -> TailraceError:
+    snapshot = read_snapshot(run)
+    ref = snapshot.ref or run.id
+    if snapshot.is_final:
+        return ConflictError(f"{ref} has ended: {snapshot.status}", state=snapshot.status)
+    if is_held(run.lock):
+        return TailraceError(f"the runner of {ref} doesn't answer: {exc}")
+    what = "is queued, and no daemon runs" if snapshot.status == "queued" else "lost its runner"
+    return NoRunnerError(f"{ref} {what}", state=snapshot.status)
+
+
+def _of_step(frames: list[wire.Frame], step: str | None) -> list[wire.Frame]:
+    """Return what ``?step=`` leaves of the frames."""
+    if step is None:
+        return frames
+    kept = ("plan", *LAST_EVENTS)
+    return [frame for frame in frames if frame.step == step or frame.event in kept]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "local"

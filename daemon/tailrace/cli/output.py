@@ -1,0 +1,233 @@
+"""Writing to standard output: events as NDJSON, output as plain or raw lines.
+
+Nothing is written while the loop runs on: a pipe whose reader waits (a pager)
+would keep Ctrl-C from being heard, so that each batch is written by a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from tailrace import wire
+from tailrace.cli.lines import Joiner, decode_log
+from tailrace.cli.visible import visible
+from tailrace.core import events
+from tailrace.core.lines import strip_ansi
+from tailrace.core.units import format_duration
+
+_COLOURS: Final = ("36", "33", "35", "32", "34", "96", "93", "95", "92", "94")
+
+
+class Show(Protocol):
+    """What a run's frames are given to, in order."""
+
+    async def take(self, frames: Sequence[wire.Frame]) -> None:
+        """Show the next frames."""
+
+
+class JsonLines:
+    """Every event as the stream has it, one object a line."""
+
+    async def take(self, frames: Sequence[wire.Frame]) -> None:
+        """Write the frames."""
+        await write(wire.ndjson_frames(frames))
+
+
+class RawText:
+    """Output alone, as it came, of all the steps shown; colours and nothing else to a terminal."""
+
+    def __init__(self, *, to_terminal: bool) -> None:
+        self._to_terminal = to_terminal
+
+    async def take(self, frames: Sequence[wire.Frame]) -> None:
+        """Write the frames' output."""
+        pieces = []
+        for frame in frames:
+            if frame.event == "log":
+                log = decode_log(frame.data)
+                pieces.append(log.text if log.open else log.text + "\n")
+        text = "".join(pieces)
+        await write((visible(text) if self._to_terminal else text).encode())
+
+
+class PlainLines:
+    """Output as ``step | text``, each line once it has ended; what else happens goes to *note*.
+
+    In a terminal steps have colours and so may the text; elsewhere lines hold
+    no escape sequences. ``matches`` picks the lines to show.
+    """
+
+    def __init__(
+        self,
+        *,
+        to_terminal: bool = False,
+        colours: bool = False,
+        note: Callable[[str], None] | None = None,
+        matches: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._to_terminal = to_terminal
+        self._colours = colours
+        self._note = note or _nothing
+        self._matches = matches
+        self._joiners: dict[str, Joiner] = {}
+        self._heads: dict[str, str] = {}
+
+    async def take(self, frames: Sequence[wire.Frame]) -> None:
+        """Write the lines that end with these frames."""
+        out: list[str] = []
+        for frame in frames:
+            if frame.event == "log":
+                log = decode_log(frame.data)
+                joiner = self._joiners.get(log.step)
+                if joiner is None:
+                    joiner = self._joiners[log.step] = Joiner()
+                self._put(out, log.step, joiner.take(log.text, is_open=log.open))
+                continue
+            if frame.event in ("step_finished", "step_retrying", *events.LAST_EVENTS):
+                self._end_lines(out, frame.step)
+            if (said := _note_of(frame)) is not None:
+                if out:  # in its place, where both go to one terminal
+                    await write("".join(out).encode())
+                    out.clear()
+                self._note(said)
+        if out:
+            await write("".join(out).encode())
+
+    def _end_lines(self, out: list[str], step: str | None) -> None:
+        for name in [step] if step else list(self._joiners):
+            joiner = self._joiners.pop(name, None)
+            if joiner is not None:
+                self._put(out, name, joiner.end())
+
+    def _put(self, out: list[str], step: str, text: str | None) -> None:
+        if text is None:
+            return
+        if self._matches is not None:
+            lines = [line for line in text.split("\n") if self._matches(strip_ansi(line))]
+            if not lines:
+                return
+            text = "\n".join(lines)
+        if self._to_terminal:
+            text = visible(text)
+        if not self._colours and "\x1b" in text:  # by lines: an open sequence ends with its own
+            text = "\n".join(map(strip_ansi, text.split("\n")))
+        head = self._heads.get(step)
+        if head is None:
+            head = self._heads[step] = self._head(step)
+        out.append(head + text.replace("\n", "\n" + head) + "\n")
+
+    def _head(self, step: str) -> str:
+        if not self._colours:
+            return f"{step} | "
+        colour = _COLOURS[len(self._heads) % len(_COLOURS)]
+        return f"\x1b[{colour}m{step}\x1b[90m |\x1b[0m "
+
+
+def _nothing(text: str) -> None:
+    del text
+
+
+def _note_of(frame: wire.Frame) -> str | None:
+    """Return the sentence for a frame that people who read plain lines should know of."""
+    if frame.event not in _NOTED:
+        return None
+    try:
+        event = wire.decode_event(frame.data)
+    except msgspec.ValidationError:  # of a later version
+        return None
+    match event:
+        case events.PlanEvent():
+            count = len(event.graph)
+            return f"{event.ref} has {count} step{'s' if count > 1 else ''}"
+        case events.Queued():
+            return f"queued: {event.reason}" if event.reason else None
+        case events.StepStarted() if event.attempt > 1:
+            return f"{event.step}: attempt {event.attempt}"
+        case events.StepRetrying():
+            wait = format_duration(event.delay_ms)
+            return f"{event.step}: attempt {event.attempt} failed: {event.cause}; again in {wait}"
+        case events.StepFinished():
+            return _end_of_step(event)
+        case events.Fault():
+            return f"{event.step}: {event.message}"
+        case events.Notice():
+            return event.text
+        case events.Summary():
+            why = f": {event.cause}" if event.cause else ""
+            return _with_report(
+                f"{event.status} in {format_duration(event.duration_ms)}{why}", event
+            )
+        case events.Aborted():
+            took = format_duration(event.duration_ms)
+            return _with_report(f"aborted after {took}: {event.reason}", event)
+    return None
+
+
+_NOTED: Final = frozenset(
+    {"plan", "queued", "step_started", "step_retrying", "step_finished", "fault", "notice",
+     "summary", "aborted"}
+)  # fmt: skip
+
+
+def _end_of_step(event: events.StepFinished) -> str:
+    how = "reused" if event.reused else event.status
+    took = "" if event.status == "skipped" else f" in {format_duration(event.duration_ms)}"
+    why = f": {event.cause}" if event.cause else ""
+    allowed = ", which is allowed" if event.allowed else ""
+    return f"{event.step}: {how}{took}{why}{allowed}"
+
+
+def _with_report(text: str, event: events.Summary | events.Aborted) -> str:
+    return f"{text}\nreport: {event.file_url}" if event.file_url else text
+
+
+def is_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return os.isatty(sys.stdout.fileno())
+
+
+def has_colours() -> bool:
+    """Whether colours are wanted there (no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") in ("dumb", "unknown")
+    return is_terminal() and not plain
+
+
+async def write(data: bytes) -> None:
+    """Write bytes to standard output at once.
+
+    Raises:
+        BrokenPipeError: nobody reads any more.
+    """
+    if data:
+        await asyncio.to_thread(_write, data)
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.flush()
+    fd = sys.stdout.fileno()
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def print_json(value: object) -> None:
+    """Write a value as JSON in one line, for programs."""
+    _write(wire.encode_json(value) + b"\n")
+
+
+def print_text(text: str) -> None:
+    """Write text, which may come from outside, as lines of its own."""
+    _write((visible(text) if is_terminal() else text).encode() + b"\n")
+
+
+def say(text: str) -> None:
+    """Write a note for the person at the terminal to standard error, as ``tailrace: TEXT``."""
+    for line in text.split("\n"):
+        sys.stderr.write(f"tailrace: {visible(line)}\n")
+    sys.stderr.flush()

@@ -1,0 +1,128 @@
+"""Runs of a daemon, as the commands see them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from tailrace import wire
+from tailrace.cli.source import Asked
+from tailrace.client import Client
+from tailrace.core.events import LAST_EVENTS
+from tailrace.errors import UnknownError
+
+
+class Remote:
+    """A `tailrace.cli.source.Source` over HTTP."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def start(self, asked: Asked) -> tuple[str | None, str | None]:
+        """Start a run; text becomes what the pipeline's params are."""
+        params: dict[str, Any] = dict(asked.params)
+        if params:
+            described = await self._client.pipeline(asked.pipeline)
+            kinds = (described.params_schema or {}).get("properties", {})
+            params = {n: typed(v, kinds.get(n) or {}) for n, v in asked.params.items()}
+        return await self._client.start(
+            asked.pipeline, params, asked.depth, keep_workspace=asked.keep_workspace
+        )
+
+    async def retry(self, run_id: str, start: str) -> str:
+        """Repeat a run."""
+        return await self._client.retry(run_id, start)
+
+    async def resolve(self, text: str) -> str:
+        """Return the id of the run that *text* means."""
+        if text == "latest":
+            runs, _ = await self._client.page(pipeline=None, status=None, limit=1, cursor=None)
+            if not runs:
+                raise UnknownError("there are no runs yet")
+            return runs[0].id
+        return (await self._client.view(text)).id
+
+    async def page(
+        self, *, pipeline: str | None, status: str | None, limit: int, cursor: str | None
+    ) -> tuple[list[wire.RunSummary], str | None]:
+        """Return runs, newest first, and the cursor of the next page."""
+        return await self._client.page(pipeline=pipeline, status=status, limit=limit, cursor=cursor)
+
+    async def view(self, run_id: str) -> wire.RunView:
+        """Return a run's state."""
+        return await self._client.view(run_id)
+
+    async def events(
+        self,
+        run_id: str,
+        *,
+        after: int = 0,
+        tail: int | None = None,
+        step: str | None = None,
+        follow: bool = True,
+        texts: bool = True,
+    ) -> AsyncGenerator[list[wire.Frame], None]:
+        """Give a run's events."""
+        until = None if follow else (await self._client.view(run_id)).last_seq
+        stream = self._client.events(run_id, after=after, tail=tail, step=step, skip_late=not texts)
+        async with contextlib.aclosing(stream) as batches:
+            async for frames in batches:
+                if until is None or frames[-1].event in LAST_EVENTS:
+                    yield frames
+                    continue
+                if kept := [frame for frame in frames if frame.seq <= until]:
+                    yield kept
+                if frames[-1].seq >= until:
+                    return
+
+    def log_reader(self, run_id: str) -> Callable[[str, int, int, int], bytes] | None:
+        """Return None: a stream's events bring their text."""
+        del run_id
+        return None
+
+    async def cancel(self, run_id: str, reason: str | None = None) -> None:
+        """Cancel a run."""
+        await self._client.cancel(run_id, reason)
+
+    async def skip(self, run_id: str, step: str) -> None:
+        """Skip a step."""
+        await self._client.skip(run_id, step)
+
+    async def delete(self, run_id: str) -> None:
+        """Delete a finished run."""
+        await self._client.delete(run_id)
+
+    def artifact(self, run_id: str, name: str) -> AsyncIterator[bytes]:
+        """Give an artifact's bytes."""
+        return self._client.artifact(run_id, name)
+
+    async def pipelines(self) -> list[wire.PipelineView]:
+        """Return the pipelines."""
+        return await self._client.pipelines()
+
+
+def typed(text: str, schema: dict[str, Any]) -> Any:
+    """Return a param's text as JSON of its type; what doesn't fit stays text, and is refused there.
+
+    A local repository is named from here, so its path is made absolute: the
+    daemon stands elsewhere.
+    """
+    kind = schema.get("type")
+    try:
+        if kind == "integer":
+            return int(text)
+        if kind == "number":
+            return float(text)
+    except ValueError:
+        return text
+    if kind == "boolean":
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if schema.get("format") == "uri-reference" and _is_local(text):
+        return str(Path(text).expanduser().absolute())
+    return text
+
+
+def _is_local(text: str) -> bool:
+    return text.startswith((".", "/", "~")) or Path(text).is_dir()

@@ -1,0 +1,151 @@
+"""What a command works with: settings, state folder, and where the runs are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from tailrace.cli.main import Globals
+
+if TYPE_CHECKING:
+    from tailrace.cli.source import Source
+    from tailrace.pipeline.catalog import Catalog
+    from tailrace.rundir.layout import StateDir
+    from tailrace.settings import Settings
+
+T = TypeVar("T")
+
+SYSTEM_SOCKET: Final = Path("/run/tailrace/daemon.sock")
+
+
+class Session:
+    """The options of one call, and what follows from them, looked up when it is asked for."""
+
+    def __init__(self, options: Globals) -> None:
+        self._options = options
+        self.as_json = options.as_json
+        self._settings: Settings | None = None
+
+    @property
+    def url(self) -> str | None:
+        """The daemon's address that was given, if one was."""
+        return self._options.url or os.environ.get("TAILRACE_URL") or None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, as file, environment and options have them."""
+        return self.read_settings() if self._settings is None else self._settings
+
+    def read_settings(self) -> Settings:
+        """Read the settings, again where they were read before.
+
+        Raises:
+            InvalidInputError: they have mistakes; those read before go on to hold.
+        """
+        from tailrace.settings_file import load_settings
+
+        self._settings = load_settings(
+            self._options.config,
+            os.environ,
+            state_dir=self._options.state,
+            pipelines_dir=self._options.pipelines,
+        )
+        return self._settings
+
+    def state(self) -> StateDir:
+        """Return the state folder, made where it is missing."""
+        from tailrace.store.state import open_state
+
+        return open_state(self._state_dir(), tell=lambda what: click.echo(what, err=True))
+
+    def _state_dir(self) -> Path:
+        from tailrace.settings import state_dir
+
+        return state_dir(self.settings, os.environ)
+
+    def catalog(self) -> Catalog:
+        """Return the pipelines' folder."""
+        from tailrace.pipeline.catalog import Catalog
+
+        folder = self.pipelines_dir()
+        here = folder.is_relative_to(Path.cwd())
+        return Catalog(folder, display=os.path.relpath(folder) if here else None)
+
+    def pipelines_dir(self) -> Path:
+        """Return the pipelines' folder, absolute."""
+        from tailrace.settings import pipelines_dir
+
+        return pipelines_dir(self.settings)
+
+    @contextlib.asynccontextmanager
+    async def source(self, *, local: bool = False) -> AsyncIterator[Source]:
+        """Give the daemon that answers, or where there is none (or with *local*) the run folders.
+
+        First ``--url``, then the state folder's socket, then the system's.
+        """
+        if not local and self.url:
+            async with self._daemon(self.url) as daemon:
+                yield daemon
+            return
+        found = None if local else self.own_socket()
+        if found is not None:
+            async with self._daemon(found) as daemon:
+                yield daemon
+            return
+        from tailrace.cli.folders import Folders
+
+        async with Folders(self.state(), self.settings, self.catalog()) as folders:
+            yield folders
+
+    def own_socket(self) -> Path | None:
+        """Return the Unix socket that a daemon answers on, or None."""
+        own = Path(self.settings.socket or self._state_dir() / "daemon.sock")
+        for path in (own, SYSTEM_SOCKET):
+            if _answers(path):
+                return path
+        return None
+
+    @contextlib.asynccontextmanager
+    async def _daemon(self, where: str | Path) -> AsyncIterator[Source]:
+        from tailrace.cli.remote import Remote
+        from tailrace.client import Client
+
+        token = os.environ.get("TAILRACE_TOKEN") or None
+        async with Client(where, token=token if isinstance(where, str) else None) as client:
+            yield Remote(client)
+
+
+def _answers(path: Path) -> bool:
+    """Whether somebody listens on a Unix socket; one that a crash left behind is nobody."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2)
+        try:
+            probe.connect(_short(path))
+        except OSError:
+            return False
+    return True
+
+
+def _short(path: Path) -> str:
+    """Return a name of at most 107 bytes (unix(7)) for a socket: the path as seen from here."""
+    text = str(path)
+    if len(os.fsencode(text)) <= 107:
+        return text
+    return os.path.relpath(text)
+
+
+def current() -> Session:
+    """Return the session of the command that is being run."""
+    return Session(click.get_current_context().ensure_object(Globals))
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's asynchronous part."""
+    return asyncio.run(work)

@@ -1,0 +1,152 @@
+"""The live view in a terminal: paints the tree at most ten times a second.
+
+The picture is made from the run's state, never from the output as it comes, so
+that a step which prints at full speed costs no more to show than a quiet one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import termios
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from rich.console import Console, Group
+from rich.control import Control
+from rich.live import Live
+from rich.segment import ControlType
+
+from tailrace import wire
+from tailrace.cli.model import Model
+from tailrace.cli.picture import print_end, symbols_for, text_of
+from tailrace.cli.rows import Frame
+from tailrace.cli.view import lay_out
+
+_PAINT_S: Final = 0.1  # between two pictures, at least
+_SPIN_S: Final = 0.25  # and at most, so that times go on and the spinner turns
+
+
+class Terminal:
+    """Shows one run as a live tree; an async context manager, which owns the painting task.
+
+    The cursor and the terminal's echo are as before when it is left, however
+    that happens short of SIGKILL.
+    """
+
+    def __init__(self, console: Console, model: Model, *, hint: str = "") -> None:
+        self._console = console
+        self._model = model
+        self._hint = hint
+        self._symbols = symbols_for(console)
+        self._changed = asyncio.Event()
+        self._painted: tuple[int, list[int]] = (0, [])  # width, and the cells of each row
+        self._live = Live(
+            console=console, auto_refresh=False, transient=True, redirect_stdout=False,
+            redirect_stderr=False,
+        )  # fmt: skip
+        self._exits = contextlib.ExitStack()
+        self._painter: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Terminal:
+        """Take the terminal."""
+        self._exits.enter_context(quiet_keyboard())
+        self._exits.enter_context(self._live)
+        self._painter = asyncio.create_task(self._paint_on(), name="paint")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Give the terminal back, and print what stays of the run."""
+        assert self._painter is not None
+        self._painter.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._painter
+        self.give_back()
+        if self._model.snapshot.steps:
+            print_end(self._console, self._model)
+
+    def give_back(self) -> None:
+        """Give the terminal back at once; the picture is wiped off."""
+        self._exits.close()
+
+    async def take(self, frames: Sequence[wire.Frame]) -> None:
+        """Take the run's next frames in; the picture follows when it is time."""
+        self._model.take(frames)
+        self._changed.set()
+
+    def tell(self, hint: str) -> None:
+        """Put *hint* into the last row."""
+        self._hint = hint
+        self._changed.set()
+
+    async def _paint_on(self) -> None:
+        while True:
+            self._paint()
+            self._changed.clear()
+            await asyncio.sleep(_PAINT_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SPIN_S - _PAINT_S):
+                    await self._changed.wait()
+
+    def _paint(self) -> None:
+        if not self._model.snapshot.steps:
+            return
+        width, height = self._console.size
+        self._undo_reflow(width)
+        frame = Frame(
+            width=max(width - 1, 1), height=max(height - 1, 1), now=time.time(),
+            symbols=self._symbols, hint=self._hint,
+        )  # fmt: skip
+        rows = [text_of(line, frame.width) for line in lay_out(self._model, frame)]
+        self._painted = (width, [row.cell_len for row in rows])
+        self._live.update(Group(*rows), refresh=True)
+
+    def _undo_reflow(self, width: int) -> None:
+        """Go to where the picture begins now, if a narrower window has broken its rows in two.
+
+        rich goes up as many rows as it has written, and clears them; terminals
+        that reflow have more. So wipe them all, and stand where rich will go up
+        to the first.
+        """
+        before, cells = self._painted
+        rows = sum(max(1, -(-cell // width)) for cell in cells)
+        extra = rows - len(cells)
+        if width >= before or extra <= 0:
+            return
+        wipe: list[tuple[ControlType, int]] = [(ControlType.ERASE_IN_LINE, 2)]
+        up = [(ControlType.CURSOR_UP, 1), *wipe]
+        down = [(ControlType.CURSOR_DOWN, len(cells) - 1)] if len(cells) > 1 else []
+        self._console.control(
+            Control(ControlType.CARRIAGE_RETURN, *wipe, *(up * (rows - 1)), *down)
+        )
+
+
+@contextlib.contextmanager
+def quiet_keyboard() -> Iterator[None]:
+    """Keep what is typed from being echoed into the picture; Ctrl-C and the like work on.
+
+    Only in the foreground: a background process that sets the terminal is stopped (SIGTTOU).
+    """
+    try:
+        fd = sys.stdin.fileno()
+        if not os.isatty(fd) or os.tcgetpgrp(fd) != os.getpgrp():
+            raise OSError
+        before = termios.tcgetattr(fd)
+        quiet = termios.tcgetattr(fd)
+        quiet[3] &= ~termios.ECHO
+        termios.tcsetattr(fd, termios.TCSADRAIN, quiet)
+    except (OSError, ValueError, termios.error):
+        yield
+        return
+    try:
+        yield
+    finally:
+        # We may be in the background by now, where setting the terminal would stop us.
+        handler = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGTTOU, handler)

@@ -1,0 +1,177 @@
+"""The command line's frame: what it imports, how it refuses, what it exits with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+
+from command_line import TAILRACE, Site
+from tailrace.cli.main import COMMANDS, cli
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`--help` answers at once because it needs click alone."""
+    code = (
+        "import sys\n"
+        "from tailrace.cli.main import cli\n"
+        "cli.main(['--help'], standalone_mode=False)\n"
+        "heavy = {'aiohttp', 'rich', 'yaml', 'msgspec', 'asyncio', 'structlog'} & {*sys.modules}\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_their_own_help_says(name: str) -> None:
+    """The table that saves importing them is true."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert (command.help or "").split("\n\n")[0].replace("\n", " ") == COMMANDS[name][2]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_takes_the_global_options(name: str) -> None:
+    """--config, --pipelines, --state, --url and --json are accepted everywhere."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    options = {option for param in command.params for option in param.opts}
+    assert options >= {"--config", "--pipelines", "--state", "--url", "--json"}
+
+
+def test_global_options_may_stand_before_and_after_the_command(site: Site) -> None:
+    """The one nearer to the end wins."""
+    for args in (("--json", "version"), ("version", "--json")):
+        assert "version" in json.loads(site.tailrace(*args).stdout)
+    before = site.tailrace("--state", "a", "runs", "--state", "b")
+    assert before.returncode == 0
+    assert [(site.folder / name).exists() for name in "ab"] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "said"),
+    [
+        (["rnu"], 2, "no command is named 'rnu'; did you mean 'run'?"),
+        (["run"], 2, "Missing argument 'PIPELINE'; see `tailrace run --help`"),
+        (["run", "nope"], 2, "no pipeline is named 'nope'"),
+        (["run", "hello", "-p", "x"], 2, "'-p x' has no value; write -p NAME=VALUE"),
+        (["run", "hello", "-p", "a=1", "-p", "a=2"], 2, "'-p a=…' is given twice"),
+        (["run", "hello", "-p", "count=x", "-p", "z=1"], 2, "params.z: no such param"),
+        (["run", "hello", "-p", "count=x"], 2, "params.count: 'x' isn't a whole number"),
+        (["run", "hello", "--depth", "deep"], 2, "depth"),
+        (["run", "./missing.yaml"], 2, "missing.yaml"),
+        (["run", "broken"], 2, "broken.yaml:2:14: steps.a.needs: no step is named 'b'"),
+        (["show", "hello/1"], 2, "there is no run 'hello/1'"),
+        (["tail"], 2, "there are no runs yet"),
+        (["tail", "--grep", "("], 2, "--grep '(' is no pattern of RE2: missing )"),
+        (["tail", "--plain", "--raw"], 2, "exclude each other"),
+        (["runs", "-n", "0"], 2, "limit: 0 is out of range"),
+        (["runs", "--status", "done"], 2, "'done' is no status"),
+        (["runs", "--url", "ftp://x"], 2, "'ftp://x' is no address of a daemon"),
+        (["runs", "--url", "http://127.0.0.1:1"], 3, "can't be reached"),
+        (["runs", "--config", "missing"], 2, "missing: No such file or directory"),
+        (["run", "./x.yaml", "--url", "http://127.0.0.1:1"], 2, "'./x.yaml' is a file here"),
+        (["open"], 3, "no daemon runs on"),
+        (["token", "create", "a b"], 2, "'a b' is no name"),
+        (["token", "create", "a", "--expires", "soon"], 2, "--expires soon: write a duration"),
+        (["token", "revoke", "nobody"], 2, "there is no token 'nobody'"),
+        (["completion", "tcsh"], 2, "'tcsh' is not one of"),
+        (["artifacts", "x", "-o", "y"], 2, "name one with --get"),
+    ],
+)
+def test_a_mistake_gets_one_clear_line(site: Site, args: list[str], status: int, said: str) -> None:
+    """It goes to standard error, with the exit status that the contract names."""
+    site.pipeline("hello", "params: {count: {type: integer}}\nsteps: {a: {run: echo hi}}\n")
+    site.pipeline("broken", "steps:\n  a: {needs: b, run: echo hi}\n")
+    done = site.tailrace(*args)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert said in done.stderr
+    assert all(line.startswith("tailrace: ") for line in done.stderr.splitlines())
+    assert "Traceback" not in done.stderr
+
+
+def test_with_json_a_mistake_is_a_problem_document_on_standard_error(site: Site) -> None:
+    """Standard output holds data alone, also when there is none."""
+    site.pipeline("hello", "params: {count: {type: integer}}\nsteps: {a: {run: echo hi}}\n")
+    done = site.tailrace("run", "hello", "-p", "count=x", "--json")
+    problem = json.loads(done.stderr)
+    assert (done.returncode, problem["exit_status"], done.stdout) == (2, 2, "")
+    assert problem["errors"][0]["where"] == "params.count"
+
+
+def test_an_unforeseen_error_keeps_its_traceback_in_a_file(site: Site) -> None:
+    """One line says where; TAILRACE_DEBUG=1 prints it."""
+    site.state.path.mkdir()
+    site.state.index.mkdir()  # sqlite can't open a folder, and nobody expects one there
+    done = site.tailrace("reindex", TMPDIR=str(site.folder))
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    path = done.stderr.split("traceback is in ")[1].split(",")[0]
+    with open(path) as file:
+        assert "Traceback" in file.read()
+    assert "Traceback" in site.tailrace("reindex", TAILRACE_DEBUG="1").stderr
+    site.state.index.rmdir()
+
+
+def test_output_that_can_not_be_written_is_told(site: Site) -> None:
+    """A full disk behind our output is nobody's bug."""
+    for args in (["version"], ["schema"], ["completion", "bash"]):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(
+                [*TAILRACE, *args], env=site.env, stdout=full, stderr=subprocess.PIPE, text=True
+            )
+        said = "tailrace: writing output: No space left on device\n"
+        assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_every_mistake_of_every_file_is_told_at_once(site: Site) -> None:
+    """`validate` names file, line and column of each, and exits with 2."""
+    good = site.pipeline("good", "steps: {a: {run: echo hi}}\n")
+    bad = site.pipeline("bad", "steps:\n  a: {needs: b, rnu: echo hi}\n")
+    done = site.tailrace("validate", str(good), str(bad))
+    assert done.returncode == 2
+    fine, *told = done.stdout.splitlines()
+    assert fine == f"{good}: fine"
+    assert len(told) >= 2
+    assert all(line.startswith(f"{bad}:2:") for line in told)
+    assert site.tailrace("validate", str(good)).returncode == 0
+
+
+def test_the_schema_is_a_json_schema(site: Site) -> None:
+    """Editors can use what `schema` prints."""
+    schema = json.loads(site.tailrace("schema").stdout)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+def test_broken_pipelines_are_listed_with_their_mistakes(site: Site) -> None:
+    """Nothing hides a file that can't run."""
+    site.pipeline("good", "description: Says hi\nsteps: {a: {run: echo hi}}\n")
+    site.pipeline("bad", "steps:\n  a: {needs: b, run: echo hi}\n")
+    listed = site.tailrace("pipelines").stdout
+    assert "Says hi" in listed
+    assert "bad.yaml:2:14: steps.a.needs: no step is named 'b'" in listed
+
+
+def test_a_token_is_made_listed_and_revoked(site: Site) -> None:
+    """Its text is printed once, and listed never."""
+    text = site.tailrace("token", "create", "ci", "--scope", "run", "--expires", "30d").stdout
+    assert text.startswith("tr_")
+    listed = site.tailrace("token", "list").stdout
+    assert "ci" in listed
+    assert text.strip() not in listed
+    assert site.tailrace("token", "revoke", "ci").returncode == 0
+    (token,) = json.loads(site.tailrace("token", "list", "--json").stdout)["tokens"]
+    assert token["revoked_at"] is not None
+    assert token["scopes"] == ["read", "run"]
+
+
+def test_completion_knows_the_commands(site: Site) -> None:
+    """The script calls us back, and we answer."""
+    assert "_TAILRACE_COMPLETE" in site.tailrace("completion", "bash").stdout
+    done = site.tailrace(
+        "x", _TAILRACE_COMPLETE="bash_complete", COMP_WORDS="tailrace ru", COMP_CWORD="1"
+    )
+    assert {"plain,run", "plain,runs"} <= set(done.stdout.split())

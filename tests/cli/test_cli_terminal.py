@@ -1,0 +1,173 @@
+"""The live view on a real pty, read back by a terminal emulator."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from command_line import Site
+from tailrace.rundir.snapshot import read_snapshot
+
+SGR = re.compile(rb"\x1b\[[0-9;]*m")
+STEPS = "\n".join(
+    f"  s{n}: {{run: 'for i in 1 2 3 4 5; do echo line $i; sleep 0.1; done'}}" for n in range(20)
+)
+
+
+def test_a_run_shows_as_a_tree_and_ends_in_a_frame(site: Site) -> None:
+    """Steps, their output and progress while it runs; then times and the report's address."""
+    site.pipeline(
+        "demo",
+        "steps:\n"
+        "  work:\n"
+        "    label: Working hard\n"
+        "    artifacts: {primary: report.html}\n"
+        "    run: |\n"
+        '      echo \'{"event":"progress","percent":40,"stage":"Halfway"}\' >> "$TAILRACE_EVENTS"\n'
+        "      echo hello; while ! test -e go; do sleep 0.05; done\n"
+        '      echo report > "$TAILRACE_ARTIFACTS/report.html"\n'
+        "  after: {needs: work, run: echo after}\n",
+    )
+    with site.terminal("run", "demo") as terminal:
+        terminal.until(lambda t: " 40%" in t.text and "hello" in t.text)
+        live = terminal.rows
+        assert not terminal.cursor_shows()
+        assert not terminal.echoes()
+        (site.state.workspace(site.latest().id) / "go").touch()
+        status = terminal.exit_status()
+    assert status == 0
+    assert re.fullmatch(r"\S demo/1 +[0-9.]+s", live[0])
+    assert re.fullmatch(r"├─ \S Working hard  ━+  40%  Halfway +[0-9.]+s", live[1])
+    assert live[2:5] == [
+        "│    hello",
+        "└─ ○ after         needs Working hard",
+        "Ctrl-C cancels the run",
+    ]
+    text = terminal.text
+    assert "✓ Working hard" in text
+    assert "demo/1 succeeded in" in text
+    assert "report  file:///" in text.replace("\n", "") or "report.html" in text
+    assert terminal.cursor_shows()
+    assert terminal.echoes()
+
+
+def test_steps_can_not_steer_the_terminal(site: Site) -> None:
+    """Their colours pass; their other sequences show as symbols, live, at the end and in `tail`."""
+    site.pipeline(
+        "evil",
+        "steps:\n  a:\n    run: |\n"
+        "      printf '\\033[31mred\\033[0m\\033[2J\\033]0;title\\007 \\302\\2332J\\n'; exit 1\n",
+    )
+    for args in (
+        ("run", "evil"),
+        ("run", "evil", "--plain"),
+        ("tail", "latest"),
+        ("tail", "--raw"),
+    ):
+        with site.terminal(*args) as terminal:
+            assert terminal.exit_status() == 1
+        assert b"\x1b[2J" not in terminal.raw
+        assert b"\x1b]0" not in terminal.raw
+        assert b"\xc2\x9b" not in terminal.raw
+        assert "␛[2J␛]0;title␇ ␛[2J" in terminal.text
+        assert b"\x1b[" in terminal.raw
+
+
+def test_twenty_parallel_steps_are_all_seen(site: Site) -> None:
+    """In 24 rows each has its line while they run, and the end names them all."""
+    site.pipeline("many", f"parallel: 20\nsteps:\n{STEPS}\n")
+    with site.terminal("run", "many") as terminal:
+        terminal.until(lambda t: sum("line" in row or "─ " in row for row in t.rows) >= 20)
+        assert terminal.rows[0].split()[1] == "many/1"
+        assert terminal.exit_status() == 0
+    end = SGR.sub(b"", terminal.raw).decode()
+    assert all(f"✓ s{n} " in end for n in range(20))
+    assert end.count("many/1 succeeded") == 1
+
+
+@pytest.mark.parametrize("columns", [40, 200])
+def test_any_width_will_do(site: Site, columns: int) -> None:
+    """In 40 columns nothing wraps but the address; in 200 nothing is lost."""
+    site.pipeline(
+        "one", "steps: {a: {label: A step with quite a long label here, run: echo hello}}\n"
+    )
+    with site.terminal("run", "one", columns=columns) as terminal:
+        assert terminal.exit_status() == 0
+    assert terminal.rows[0].startswith("✓ one/1")
+    assert terminal.rows[1].startswith("└─ ✓ A step with quite a")
+    assert "one/1 succeeded in" in terminal.text
+
+
+def test_no_color_is_honoured(site: Site) -> None:
+    """NO_COLOR leaves bold and dim, and no colour (no-color.org)."""
+    site.pipeline("one", "steps: {a: {run: 'printf \"\\033[31mred\\033[0m\\n\"; exit 1'}}\n")
+    for args in (("run", "one"), ("tail", "latest")):
+        with site.terminal(*args, NO_COLOR="1") as terminal:
+            terminal.exit_status()
+        codes = {code for found in re.findall(rb"\x1b\[([0-9;]*)m", terminal.raw)
+                 for code in found.split(b";")}  # fmt: skip
+        assert not codes & {b"%d" % n for n in (*range(30, 39), *range(90, 98))}
+        assert "red" in terminal.text
+
+
+def test_a_dumb_terminal_gets_lines(site: Site) -> None:
+    """TERM=dumb means no cursor to move."""
+    site.pipeline("one", "steps: {a: {run: echo hello}}\n")
+    with site.terminal("run", "one", TERM="dumb") as terminal:
+        assert terminal.exit_status() == 0
+    assert b"\x1b" not in terminal.raw
+    assert "a | hello" in terminal.rows
+
+
+def test_ctrl_c_cancels_in_the_tree_too(site: Site) -> None:
+    """The key's signal cancels; the end is shown, the terminal is as before."""
+    site.pipeline("slow", "steps: {a: {run: 'echo waiting; sleep 60', grace: 1s}}\n")
+    with site.terminal("run", "slow") as terminal:
+        terminal.until(lambda t: "waiting" in t.text)
+        terminal.press(b"\x03")
+        assert terminal.exit_status() == 4
+    assert "■ a  cancelled by" in terminal.text
+    assert "slow/1 aborted in" in terminal.text
+    assert terminal.cursor_shows()
+    assert terminal.echoes()
+
+
+def test_a_second_ctrl_c_leaves_a_clean_terminal(site: Site) -> None:
+    """Cursor and echo are back, and a line says that the run goes on."""
+    site.pipeline(
+        "slow", "steps: {a: {run: 'trap \"\" TERM; echo waiting; sleep 60', grace: 2s}}\n"
+    )
+    with site.terminal("run", "slow") as terminal:
+        terminal.until(lambda t: "waiting" in t.text)
+        terminal.press(b"\x03")
+        terminal.until(lambda t: "Ctrl-C again leaves" in t.text)
+        terminal.press(b"\x03")
+        assert terminal.exit_status() == 130
+    assert "tailrace: left; the run is on its own" in terminal.rows
+    assert terminal.cursor_shows()
+    assert terminal.echoes()
+
+
+def test_a_live_run_can_be_looked_at_again(site: Site) -> None:
+    """`tail` shows the same tree, and leaving it leaves the run alone."""
+    site.pipeline("slow", "steps: {a: {run: 'echo waiting; sleep 60', grace: 1s}}\n")
+    site.tailrace("run", "slow", "--detach")
+    with site.terminal("tail") as terminal:
+        terminal.until(lambda t: "waiting" in t.text and "Ctrl-C leaves; the run goes on" in t.text)
+        terminal.press(b"\x03")
+        assert terminal.exit_status() == 130
+    assert terminal.cursor_shows()
+    assert read_snapshot(site.latest()).status == "running"
+
+
+def test_a_narrower_window_leaves_no_rests(site: Site) -> None:
+    """After a resize the tree stands once, below what was there before."""
+    site.pipeline("slow", "steps: {a: {run: 'echo waiting; sleep 60', grace: 1s}}\n")
+    with site.terminal("run", "slow", columns=100) as terminal:
+        terminal.until(lambda t: "waiting" in t.text)
+        terminal.resize(24, 60)
+        terminal.until(lambda t: t.rows[0].startswith("⠋") or "slow/1" in t.text)
+        terminal.press(b"\x03")
+        assert terminal.exit_status() == 4
+    assert terminal.text.count("slow/1 aborted") == 1
