@@ -1,0 +1,33 @@
+"""The benchmarks run: what they say on a busy machine is not for a test to judge."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_quick_round_of_all_benchmarks_fills_the_table() -> None:
+    """Every figure is there with its goal, and nothing could not be measured."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--quick"], cwd=ROOT, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "could not be measured" not in done.stdout
+    for figure in ("a step", "first process", "a line every 20 ms, p99", "idle daemon", "output"):
+        assert figure in done.stdout
+    (missing,) = [line for line in done.stdout.splitlines() if "a crowd, missing" in line]
+    assert "0 watchers" in missing
+
+
+def test_an_unknown_benchmark_is_named_with_those_that_exist() -> None:
+    """Bad usage ends with status 2 and says what to do."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "wrong"], cwd=ROOT, capture_output=True, text=True
+    )
+
+    assert done.returncode == 2
+    assert "no benchmark is named wrong; there are step_cost" in done.stderr
