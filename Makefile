@@ -1,5 +1,5 @@
 # make demo   analyze this repository and show its report; REPO=URL_OR_PATH analyzes another one
-# make test   run the tests; PYTEST_ARGS='tests/core -k mask' chooses
+# make test   run the tests; PYTEST_ARGS='tests/core -k mask' chooses, TEST_JOBS=1 one by one
 # make lint   ruff and mypy
 # make bench  print the figures of bench/; BENCH_ARGS=--help tells how to choose
 # make venv   only set up, as all of them do first, once
@@ -11,6 +11,8 @@ BIN    := $(VENV)/bin
 REPO   ?= .
 STATE  ?= .demo/state
 PYTEST_ARGS ?=
+# One more than there are cores: most tests wait for processes, not for the processor.
+TEST_JOBS   ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 1)))
 BENCH_ARGS  ?=
 
 # The first that is new enough: on some systems python3 is old and a newer one stands beside it.
@@ -40,7 +42,7 @@ demo: venv
 	@$(BIN)/tailrace run analyze -p repo='$(REPO)' --local --state '$(STATE)' --pipelines pipelines
 
 test: venv
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 lint: venv
 	$(BIN)/ruff check .
