@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import functools
 import os
-import signal
 import socket
 import sys
 from typing import TYPE_CHECKING
@@ -15,6 +12,7 @@ import click
 
 from tailrace.cli.main import global_options
 from tailrace.cli.session import Session, current, run_async
+from tailrace.cli.signals import Signals
 
 if TYPE_CHECKING:
     from tailrace.http.server import Server
@@ -33,21 +31,22 @@ def serve(listen: str | None) -> None:
     their runners: the next daemon takes them up again. SIGHUP reads the
     settings again, all but where it listens and its state folder.
     """
-    import msgspec
+    with Signals() as signals:
+        import msgspec
 
-    from tailrace.logs import set_up_logs
-    from tailrace.undumpable import become_undumpable
+        from tailrace.logs import set_up_logs
+        from tailrace.undumpable import become_undumpable
 
-    session = current()
-    settings = session.settings
-    if listen is not None:
-        settings = msgspec.structs.replace(settings, listen=listen)
-    set_up_logs(settings.log)
-    become_undumpable()
-    run_async(_serve(session, settings))
+        session = current()
+        settings = session.settings
+        if listen is not None:
+            settings = msgspec.structs.replace(settings, listen=listen)
+        set_up_logs(settings.log)
+        become_undumpable()
+        run_async(_serve(session, settings, signals))
 
 
-async def _serve(session: Session, settings: Settings) -> None:
+async def _serve(session: Session, settings: Settings, signals: Signals) -> None:
     import structlog
 
     from tailrace.http.server import serving
@@ -55,10 +54,6 @@ async def _serve(session: Session, settings: Settings) -> None:
     from tailrace.worker.worker import Worker
 
     log = structlog.get_logger(__name__)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _stop_once, stop)
     secrets = SecretStore.take(settings, os.environ)
     async with contextlib.AsyncExitStack() as stack:
         worker = Worker(session.state(), settings, session.catalog(), secrets)
@@ -67,11 +62,9 @@ async def _serve(session: Session, settings: Settings) -> None:
         await worker.begin(server.base_url)
         log.info("listening", address=server.address, socket=str(server.socket))
         _greet(server)
-        reload = functools.partial(_reload, session, settings.listen, worker, server, secrets)
-        loop.add_signal_handler(signal.SIGHUP, reload)
         tell_systemd("READY=1")
-        await stop.wait()
-        loop.remove_signal_handler(signal.SIGHUP)
+        while await signals.next() == "reload":
+            _reload(session, settings.listen, worker, server, secrets)
         tell_systemd("STOPPING=1")
         log.info("stopping")
 
@@ -94,12 +87,6 @@ def _reload(
         return
     server.reload(settings)
     log.info("settings_read")
-
-
-def _stop_once(stop: asyncio.Event) -> None:
-    if stop.is_set():  # somebody is out of patience; the runs have their own processes
-        os._exit(130)
-    stop.set()
 
 
 def _greet(server: Server) -> None:
