@@ -163,15 +163,36 @@ class Client:
         page = await self._ask("GET", f"/api/v1/runs?{query}", wire.RunList)
         return list(page.runs), page.next_cursor
 
-    async def cancel(self, run_id: str, reason: str | None) -> None:
+    async def cancel(self, run_id: str, reason: str | None = None) -> None:
         """Cancel a run."""
-        path = f"/api/v1/runs/{run_id}/cancel"
-        await self._ask("POST", path, Any, body=wire.CancelBody(reason=reason))
+        await self._steer(run_id, "cancel", wire.CancelBody(reason=reason))
 
-    async def skip(self, run_id: str, step: str) -> None:
+    async def pause(self, run_id: str) -> None:
+        """Freeze a run."""
+        await self._steer(run_id, "pause")
+
+    async def resume(self, run_id: str) -> None:
+        """Go on with a paused run."""
+        await self._steer(run_id, "resume")
+
+    async def answer(self, run_id: str, prompt: str, answer: str) -> None:
+        """Answer a prompt."""
+        path = f"answers/{quote(prompt, safe='')}"
+        await self._steer(run_id, path, wire.AnswerBody(answer=answer))
+
+    async def skip(self, run_id: str, step: str, reason: str | None = None) -> None:
         """Skip a step."""
-        path = f"/api/v1/runs/{run_id}/steps/{quote(step, safe='')}/skip"
-        await self._ask("POST", path, Any, body=wire.CancelBody())
+        path = f"steps/{quote(step, safe='')}/skip"
+        await self._steer(run_id, path, wire.CancelBody(reason=reason))
+
+    async def extend(self, run_id: str, step: str, by: str) -> None:
+        """Give a step's attempt more time; *by* is a duration such as ``10m``."""
+        await self._steer(run_id, f"steps/{quote(step, safe='')}/extend", wire.ExtendBody(by=by))
+
+    async def _steer(self, run_id: str, what: str, body: Any = None) -> None:
+        # With a key, so that asking again after a broken connection does it once.
+        key = uuid.uuid4().hex
+        await self._ask("POST", f"/api/v1/runs/{run_id}/{what}", Any, body=body, key=key)
 
     async def delete(self, run_id: str) -> None:
         """Delete a run."""

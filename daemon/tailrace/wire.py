@@ -190,6 +190,22 @@ class CancelBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reason: Annotated[str, msgspec.Meta(max_length=1000)] | None = None
 
 
+class ExtendBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST …/extend``; ``by`` is a duration such as ``10m``."""
+
+    by: str
+
+
+class AnswerBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST …/answers/{prompt}``."""
+
+    answer: Annotated[str, msgspec.Meta(max_length=10_000)]
+
+
+class PauseBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST …/pause`` and ``…/resume``: nothing."""
+
+
 class RetryBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of ``POST …/retry``."""
 
@@ -275,11 +291,12 @@ class NoRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Steered(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer to a command that was taken: ``seq`` is that of its ``control`` event."""
+    """Answer to a command that was taken: ``seq`` is that of its ``control`` or ``answered``."""
 
     run: str
     command: str
     step: str | None = None
+    prompt: str | None = None
     seq: int | None = None
     changed: bool = True  # False: it was so already
 
@@ -358,10 +375,15 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """A line sent to a runner's ``control.sock``."""
 
-    command: Literal["hello", "gauges", "cancel", "skip", "cancel_step"]
+    command: Literal[
+        "hello", "gauges", "cancel", "pause", "resume", "answer", "skip", "cancel_step", "extend"
+    ]
     id: str | None = None  # done once for each id
     step: str | None = None
     reason: str | None = None
+    by_ms: int = 0  # of ``extend``
+    prompt: str | None = None  # of ``answer``
+    answer: str = ""
     cause_code: Literal["cancelled", "superseded", "client_gone"] = "cancelled"
     by: str = ""
     via: str = ""

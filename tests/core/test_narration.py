@@ -19,6 +19,7 @@ from tailrace.core.narration import (
     MAX_NOTICES,
     MaskValue,
     Narrator,
+    Question,
     Totals,
     citable_url,
 )
@@ -139,7 +140,13 @@ def test_a_percentage_stays_between_0_and_100(
         (b'"hunter2"', "Expected `object`, got `str`"),
         (b'{"text":"hunter2"}', "missing required field `event`"),
         (b'{"event":7,"text":"hunter2"}', "Expected `str`, got `int`"),
-        (b'{"event":"prompt","id":"p1","question":"hunter2"}', "no event named 'prompt'"),
+        (b'{"event":"prompt","question":"hunter2"}', "missing required field `id`"),
+        (b'{"event":"prompt","id":"a b","question":"hunter2"}', "matching regex"),
+        (b'{"event":"prompt","id":"p","question":"?","expires":"hunter2"}', "write a duration"),
+        (
+            b'{"event":"prompt","id":"p","question":"?","choices":["a"],"default":"hunter2"}',
+            "the default isn't one of the choices",
+        ),
         (b'{"event":"hunter2 or so"}', "no event of that name"),
         (b'{"event":"log","text":"hunter2"}', "no event named 'log'"),
         (b'{"event":"status"}', "status: Object missing required field `text`"),
@@ -259,6 +266,14 @@ def test_a_cost_that_would_pass_what_readers_can_count_is_not_added(narrator: Na
     assert said(narrator, event="cost", usd=2)[0]["total_usd"] == 2
 
 
+def test_a_question_is_handed_over_once(narrator: Narrator) -> None:
+    """An id is good for one question of an attempt: its answer's file may be there already."""
+    line = b'{"event":"prompt","id":"p1","question":"Go on?","choices":["y"],"expires":"10m"}'
+    question = Question(id="p1", question="Go on?", choices=("y",), expires_ms=600_000)
+    assert narrator.read(line, 0.0) == [question]
+    assert "that id was asked before" in why(narrator, line)
+
+
 def test_a_value_to_mask_is_handed_over_trimmed_and_once(narrator: Narrator) -> None:
     """White space at its ends isn't part of it, and a loop that repeats it costs nothing."""
     assert narrator.read(b'{"event":"mask","value":" hunter2\\n"}', 0.0) == [MaskValue("hunter2")]
@@ -358,5 +373,5 @@ def test_any_lines_give_events_that_can_be_written_and_read(lines: list[bytes]) 
                 assert msgspec.json.decode(encoded, type=type(result)) == result
                 if isinstance(result, ToolCall):
                     assert result.phase in ("started", "finished")
-            else:
+            elif isinstance(result, MaskValue):
                 assert len(result.value) >= 4

@@ -178,6 +178,45 @@ async def test_commands_reach_the_run(site: Site) -> None:
     assert (await site.post(f"{base}/cancel", {"reason": "x" * 1001})).status == 422
 
 
+async def test_pauses_answers_and_extensions_reach_the_run(site: Site) -> None:
+    """What makes no sense is refused before."""
+    run = site.worker.new_run()
+    base = f"/api/v1/runs/{run.id}"
+    for path, body in (
+        ("pause", None),
+        ("resume", {}),
+        ("answers/lint.p1", {"answer": "yes"}),
+        ("steps/lint/extend", {"by": "10m"}),
+    ):
+        reply = await site.post(f"{base}/{path}", body)
+        assert reply.status == 202, path
+    pause, resume, answer, extend = (command for _, command in site.worker.commands)
+    assert (pause.command, resume.command) == ("pause", "resume")
+    assert (answer.command, answer.prompt, answer.answer) == ("answer", "lint.p1", "yes")
+    assert (extend.command, extend.step, extend.by_ms) == ("extend", "lint", 600_000)
+    refused: tuple[tuple[str, object], ...] = (
+        ("pause", {"by": "1m"}),
+        ("answers/lint.p1", {}),
+        ("answers/lint.p1", {"answer": 1}),
+        ("steps/lint/extend", {"by": "-1m"}),
+        ("steps/lint/extend", {"by": "0s"}),
+        ("steps/lint/extend", {"by": 10}),
+    )
+    for path, wrong in refused:
+        assert (await site.post(f"{base}/{path}", wrong)).status == 422, (path, wrong)
+    assert (await site.post(f"{base}/steps/nope/extend", {"by": "1m"})).status == 404
+    assert len(site.worker.commands) == 4
+
+
+async def test_an_answer_needs_the_scope_run(site: Site) -> None:
+    """Where the step demands no other; reading isn't enough."""
+    run = site.worker.new_run()
+    path, reader = f"/api/v1/runs/{run.id}/answers/lint.p1", site.make_token("read")
+    assert (await site.post(path, {"answer": "x"}, headers=reader)).status == 403
+    runner = site.make_token("read", "run")
+    assert (await site.post(path, {"answer": "x"}, headers=runner)).status == 202
+
+
 @pytest.mark.parametrize(
     ("answer", "status"),
     [("unchanged", 202), ("unknown", 404), ("conflict", 409), ("invalid", 422)],

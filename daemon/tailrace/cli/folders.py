@@ -11,10 +11,19 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tailrace import wire
 from tailrace.cli.source import Asked
 from tailrace.core.events import LAST_EVENTS, Control
-from tailrace.errors import ConflictError, TailraceError, UnknownError
+from tailrace.core.units import parse_duration
+from tailrace.errors import (
+    ConflictError,
+    InvalidInputError,
+    Problem,
+    TailraceError,
+    UnknownError,
+)
 from tailrace.pipeline.catalog import Catalog
 from tailrace.rundir.changes import Changes
 from tailrace.rundir.control import send_command
@@ -198,7 +207,7 @@ class Folders:
 
     async def cancel(self, run_id: str, reason: str | None = None) -> None:
         """Ask the runner to cancel."""
-        command = wire.Command(command="cancel", reason=reason, by=_user(), via="cli")
+        command = wire.Command(command="cancel", reason=reason)
         run = self._state.run(run_id)
         try:
             await self._command(run_id, command)
@@ -207,12 +216,30 @@ class Folders:
             if not await asyncio.to_thread(_end, run, reason):
                 raise
 
+    async def pause(self, run_id: str) -> None:
+        """Ask the runner to pause."""
+        await self._command(run_id, wire.Command(command="pause"))
+
+    async def resume(self, run_id: str) -> None:
+        """Ask the runner to go on."""
+        await self._command(run_id, wire.Command(command="resume"))
+
+    async def answer(self, run_id: str, prompt: str, answer: str) -> None:
+        """Hand the runner an answer."""
+        await self._command(run_id, wire.Command(command="answer", prompt=prompt, answer=answer))
+
     async def skip(self, run_id: str, step: str) -> None:
         """Ask the runner to skip a step."""
-        await self._command(run_id, wire.Command(command="skip", step=step, by=_user(), via="cli"))
+        await self._command(run_id, wire.Command(command="skip", step=step))
+
+    async def extend(self, run_id: str, step: str, by: str) -> None:
+        """Ask the runner to give a step's attempt more time."""
+        by_ms = parse_duration(by)
+        await self._command(run_id, wire.Command(command="extend", step=step, by_ms=by_ms))
 
     async def _command(self, run_id: str, command: wire.Command) -> None:
         run = self._state.run(run_id)
+        command = msgspec.structs.replace(command, by=_user(), via="cli")
         deadline = asyncio.get_running_loop().time() + _LISTEN_S
         while True:
             try:
@@ -228,6 +255,8 @@ class Folders:
                 return
             case "unknown":
                 raise UnknownError(reply.reason or f"it has no step '{command.step}'")
+            case "invalid":
+                raise InvalidInputError([Problem(command.command, reply.reason or "is refused")])
             case _:
                 said = reply.reason or f"it is {reply.state}"
                 raise ConflictError(said, state=reply.state or "")

@@ -86,9 +86,25 @@ class Remote:
         """Cancel a run."""
         await self._client.cancel(run_id, reason)
 
+    async def pause(self, run_id: str) -> None:
+        """Freeze a run."""
+        await self._client.pause(run_id)
+
+    async def resume(self, run_id: str) -> None:
+        """Go on with a paused run."""
+        await self._client.resume(run_id)
+
+    async def answer(self, run_id: str, prompt: str, answer: str) -> None:
+        """Answer a prompt."""
+        await self._client.answer(run_id, prompt, answer)
+
     async def skip(self, run_id: str, step: str) -> None:
         """Skip a step."""
         await self._client.skip(run_id, step)
+
+    async def extend(self, run_id: str, step: str, by: str) -> None:
+        """Give a step's attempt more time."""
+        await self._client.extend(run_id, step, by)
 
     async def delete(self, run_id: str) -> None:
         """Delete a finished run."""

@@ -66,8 +66,20 @@ class Source(Protocol):
     async def cancel(self, run_id: str, reason: str | None = None) -> None:
         """Cancel a run; one that is being cancelled is told nothing new."""
 
+    async def pause(self, run_id: str) -> None:
+        """Freeze a run."""
+
+    async def resume(self, run_id: str) -> None:
+        """Go on with a paused run."""
+
+    async def answer(self, run_id: str, prompt: str, answer: str) -> None:
+        """Answer a prompt."""
+
     async def skip(self, run_id: str, step: str) -> None:
         """Skip a step."""
+
+    async def extend(self, run_id: str, step: str, by: str) -> None:
+        """Give a step's attempt more time, such as ``10m``."""
 
     async def delete(self, run_id: str) -> None:
         """Delete a finished run."""

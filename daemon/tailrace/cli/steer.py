@@ -1,13 +1,35 @@
-"""``tailrace cancel``, ``skip`` and ``rm``: what is done to runs."""
+"""``tailrace cancel``, ``pause``, ``answer`` and alike: what is done to runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
 from tailrace.cli.main import global_options
 from tailrace.cli.session import Session, current, run_async
+
+
+class _Duration(click.ParamType[str]):
+    """A duration as in pipelines; it stays text."""
+
+    name = "duration"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check it."""
+        from tailrace.core.units import parse_duration
+
+        try:
+            by_ms = parse_duration(value)
+        except ValueError as exc:
+            self.fail(f"'{value}' makes no sense; {exc}", param, ctx)
+        if not by_ms:
+            self.fail("extend by more than nothing, such as 10m", param, ctx)
+        return value
+
+
+DURATION: Final = _Duration()
 
 
 @click.command()
@@ -28,6 +50,81 @@ async def _cancel(session: Session, name: str, reason: str | None) -> None:
         run_id = await source.resolve(name)
         await source.cancel(run_id, reason)
         _done(session, run_id, f"{(await source.view(run_id)).ref} is being cancelled", "cancel")
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@global_options
+def pause(run_name: str) -> None:
+    """Freeze a run: its processes stand still, and no step begins.
+
+    The time until `tailrace resume` counts for no timeout.
+    """
+    run_async(_pause(current(), run_name))
+
+
+async def _pause(session: Session, name: str) -> None:
+    async with session.source() as source:
+        run_id = await source.resolve(name)
+        await source.pause(run_id)
+        _done(session, run_id, f"{(await source.view(run_id)).ref} is paused", "pause")
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@global_options
+def resume(run_name: str) -> None:
+    """Go on with a paused run."""
+    run_async(_resume(current(), run_name))
+
+
+async def _resume(session: Session, name: str) -> None:
+    async with session.source() as source:
+        run_id = await source.resolve(name)
+        await source.resume(run_id)
+        _done(session, run_id, f"{(await source.view(run_id)).ref} goes on", "resume")
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@click.argument("step")
+@click.argument("by", metavar="DURATION", type=DURATION)
+@global_options
+def extend(run_name: str, step: str, by: str) -> None:
+    """Give a running step more time before it times out.
+
+    DURATION, such as 10m, is what is added.
+    """
+    run_async(_extend(current(), run_name, step, by))
+
+
+async def _extend(session: Session, name: str, step: str, by: str) -> None:
+    async with session.source() as source:
+        run_id = await source.resolve(name)
+        await source.extend(run_id, step, by)
+        ref = (await source.view(run_id)).ref
+        _done(session, run_id, f"{step} of {ref} has {by} more", "extend")
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@click.argument("prompt")
+@click.argument("text")
+@global_options
+def answer(run_name: str, prompt: str, text: str) -> None:
+    """Answer a question that a run asks.
+
+    `tailrace show RUN` lists the open ones.
+    """
+    run_async(_answer(current(), run_name, prompt, text))
+
+
+async def _answer(session: Session, name: str, prompt: str, text: str) -> None:
+    async with session.source() as source:
+        run_id = await source.resolve(name)
+        await source.answer(run_id, prompt, text)
+        ref = (await source.view(run_id)).ref
+        _done(session, run_id, f"{prompt} of {ref} is answered", "answer")
 
 
 @click.command()

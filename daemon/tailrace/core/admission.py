@@ -21,6 +21,7 @@ class Entry:
     pipeline: str
     group: str | None = None  # groups are per pipeline; None: it excludes nobody
     on_conflict: Literal["queue", "cancel-running", "skip"] = "queue"
+    waits: bool = False  # it runs, and all that runs of it waits for people: it holds no place
 
     @property
     def excludes(self) -> tuple[str, str] | None:
@@ -50,11 +51,12 @@ def decide(running: Sequence[Entry], queued: Sequence[Entry], *, max_runs: int) 
 
     In a group one run at a time runs, in creation order; who waits for its
     group doesn't hold up others. A run that is superseded counts as running
-    until it has ended.
+    until it has ended. One that waits for people goes on at once when they
+    answer, so that more than *max_runs* may run for a while.
     """
     superseded = _superseded(running, queued)
     busy = {entry.excludes for entry in running} - {None}
-    free = max_runs - len(running)
+    free = max_runs - sum(not entry.waits for entry in running)
     start: list[str] = []
     for entry in queued:
         if free <= 0:

@@ -214,10 +214,14 @@ class Prompt(Event, frozen=True, kw_only=True, tag="prompt"):
 
 
 class Answered(Event, frozen=True, kw_only=True, tag="answered"):
-    """A prompt has its answer."""
+    """A prompt has its answer.
+
+    At expiry ``via`` is ``expiry``: ``answer`` is the default then, or null
+    where the prompt has none.
+    """
 
     id: str
-    answer: str
+    answer: str | None
     by: str
     via: str
 
@@ -272,6 +276,7 @@ class Control(Event, frozen=True, kw_only=True, tag="control"):
     by: str
     via: str
     step: str | None = None
+    extended_ms: int | UnsetType = UNSET  # ``extend``: by how much
 
 
 class Notice(Event, frozen=True, kw_only=True, tag="notice"):

@@ -30,12 +30,14 @@ from tailrace.core.events import (
     Text,
     ToolCall,
 )
+from tailrace.core.units import parse_duration
 
 MAX_LINE: Final = 64 << 10  # bytes, newline not counted
 MIN_MASK: Final = 4  # characters
 MAX_MASKS: Final = 1_000  # a run
 MAX_NOTICES: Final = 20  # an attempt
 MAX_CALLS: Final = 1_000  # tool calls open at once, an attempt
+MAX_PROMPTS: Final = 100  # an attempt
 
 # Readers keep numbers as doubles (RFC 8259, section 6): what is beyond 2**53 would change there.
 _MOST: Final = 1 << 53
@@ -51,6 +53,17 @@ class MaskValue:
     """A value to mask from now on, in this step and the rest of the run."""
 
     value: str = field(repr=False)  # trimmed; `MIN_MASK` characters or more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A step asks the people watching; ``id`` is its own name for it."""
+
+    id: str
+    question: str
+    choices: tuple[str, ...] = ()
+    default: str | None = None
+    expires_ms: int | None = None
 
 
 class Totals:
@@ -140,7 +153,15 @@ class _Mask(msgspec.Struct):
     value: str
 
 
-Said = list[Event | MaskValue]
+class _Prompt(msgspec.Struct):
+    id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+    question: Annotated[str, msgspec.Meta(min_length=1)]
+    choices: Annotated[list[str], msgspec.Meta(max_length=100)] = []
+    default: str | None = None
+    expires: str | None = None
+
+
+Said = list[Event | MaskValue | Question]
 
 
 class _MalformedError(ValueError):
@@ -169,6 +190,7 @@ class Narrator:
         self._totals = totals
         self._told = 0
         self._calls: OrderedDict[tuple[str, str], float] = OrderedDict()  # when each began
+        self._asked: set[str] = set()  # ids of prompts
 
     def read(self, line: bytes, now: float) -> Said:
         """Return what a line, given without its newline, says; [] for a blank one.
@@ -176,7 +198,8 @@ class Narrator:
         *now* is in seconds, from a clock that never goes back. A malformed line
         gives one ``notice`` of kind ``event``, or nothing once `MAX_NOTICES`
         were told. Whoever gets a `MaskValue` masks it before anything else that
-        the step printed, and tells that it happened.
+        the step printed, and tells that it happened; whoever gets a `Question`
+        asks it.
         """
         if len(line) > MAX_LINE:
             return self._dropped(f"a line is longer than {MAX_LINE >> 10} KiB")
@@ -309,6 +332,28 @@ class Narrator:
         self._totals.masks.add(value)
         return [MaskValue(value)]
 
+    def _prompt(self, said: _Prompt, _now: float) -> Said:
+        if said.id in self._asked:
+            raise _MalformedError("that id was asked before; give each prompt its own")
+        if len(self._asked) >= MAX_PROMPTS:
+            raise _MalformedError(f"an attempt may ask {MAX_PROMPTS} times")
+        if said.choices and said.default is not None and said.default not in said.choices:
+            raise _MalformedError("the default isn't one of the choices")
+        try:
+            expires_ms = None if said.expires is None else parse_duration(said.expires)
+        except ValueError as exc:
+            raise _MalformedError(f"expires: {exc}") from None
+        self._asked.add(said.id)
+        return [
+            Question(
+                id=said.id,
+                question=said.question,
+                choices=tuple(said.choices),
+                default=said.default,
+                expires_ms=expires_ms,
+            )
+        ]
+
     _ACCEPTED: ClassVar = {
         **_accepted(_Progress, _progress, "progress"),
         **_accepted(_Status, _status, "status"),
@@ -319,6 +364,7 @@ class Narrator:
         **_accepted(_Result, _result, "result"),
         **_accepted(_Fault, _fault, "fault", "error"),
         **_accepted(_Mask, _mask, "mask"),
+        **_accepted(_Prompt, _prompt, "prompt"),
     }
 
 

@@ -46,7 +46,7 @@ class AskAction(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag
     choices: tuple[str, ...] = ()
     default: str | None = None
     expires_ms: int | None = None
-    scope: str | None = None
+    scope: Literal["read", "run", "admin"] | None = None  # that an answer needs; None: run
 
 
 Action = RunAction | CommandAction | CloneAction | AskAction

@@ -71,6 +71,7 @@ class Snapshot:
     steps: dict[str, StepState] = field(default_factory=dict)
     artifacts: list[Artifact] = field(default_factory=list)
     prompts: dict[str, Prompt] = field(default_factory=dict)  # open ones
+    paused: bool = False
 
     @property
     def is_final(self) -> bool:
@@ -91,13 +92,16 @@ class Snapshot:
                 self.containment = event.containment
             case events.Prompt():
                 self.prompts[event.id] = event
+                self._settle()
             case events.Answered():
                 self.prompts.pop(event.id, None)
+                self._settle()
             case events.Artifact():
                 self.artifacts.append(event)
             case events.Control():
-                if event.step is None and event.action in ("pause", "resume"):
-                    self.status = "paused" if event.action == "pause" else "running"
+                if event.step is None and event.action in ("pause", "resume", "cancel"):
+                    self.paused = event.action == "pause"  # a cancel lets the steps end
+                    self._settle()
             case events.StepStarted() | events.StepRetrying() | events.StepFinished():
                 self._step_changed(t, event)
             case events.Summary():
@@ -134,6 +138,27 @@ class Snapshot:
                 state.status = "retrying"
             case events.StepFinished():
                 state.status, state.label, state.finished = event.status, event.label, event
+        if not isinstance(event, events.StepStarted):  # nobody waits for these answers any more
+            for prompt in [p.id for p in self.prompts.values() if p.step == event.step]:
+                del self.prompts[prompt]
+        self._settle()
+
+    def _settle(self) -> None:
+        """Work out who is paused and who waits, for steps and for the run.
+
+        A step waits while one of its prompts is open, a run when all of its
+        running steps do; being paused shows before waiting.
+        """
+        asking = {prompt.step for prompt in self.prompts.values()}
+        live = [s for s in self.steps.values() if s.status in ("running", "paused", "waiting")]
+        for state in live:
+            busy: StepStatus = "waiting" if state.id in asking else "running"
+            state.status = "paused" if self.paused else busy
+        if self.status in ("queued", *FINAL_RUN_STATUSES):
+            return
+        retrying = any(state.status == "retrying" for state in self.steps.values())
+        waits = bool(live) and not retrying and all(state.id in asking for state in live)
+        self.status = "paused" if self.paused else "waiting" if waits else "running"
 
     def _ended(self, t: str, status: RunStatus, event: events.Summary | events.Aborted) -> None:
         self.status, self.finished_at = status, t

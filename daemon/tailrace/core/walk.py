@@ -167,6 +167,10 @@ class Walk:
         """Whether every step has finished."""
         return all(state.status not in ("pending", "running") for state in self._states.values())
 
+    def knows(self, step: str) -> bool:
+        """Whether the plan has that step."""
+        return step in self._states
+
     def status_of(self, step: str) -> str:
         """Return ``pending``, ``running`` or how the step ended."""
         return self._states[step].status

@@ -75,7 +75,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         caller = identify(request)
         request[CALLER] = caller
         _check_change(request, route, caller)
-        _check_scope(caller, route.scope)
+        check_scope(caller, route.scope)
     return await handler(request)
 
 
@@ -139,7 +139,12 @@ def _check_change(request: web.Request, route: Route, caller: Caller) -> None:
         )
 
 
-def _check_scope(caller: Caller, scope: Scope) -> None:
+def check_scope(caller: Caller, scope: Scope) -> None:
+    """Refuse a caller without that scope.
+
+    Raises:
+        RefusedError: 403.
+    """
     if scope not in caller.scopes:
         challenge = f'Bearer realm="tailrace", error="insufficient_scope", scope="{scope}"'
         raise RefusedError(

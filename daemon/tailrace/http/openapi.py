@@ -16,6 +16,7 @@ _PLACE: Final = re.compile(r"\{([a-z_]+)\}")
 _PLACES: Final = {
     "id": "a run's id, an unambiguous prefix of it, or its ref (`analyze/42`, with `/` or `%2F`)",
     "step": "a step's id",
+    "prompt": "a prompt's id: `STEP.ID`, or that of an `ask` step",
     "name": "a pipeline's name",
     "pipeline": "a pipeline's name",
     "path": "an artifact's name, which may hold slashes",

@@ -1,7 +1,8 @@
-"""Steering runs: cancel, skip, retry, delete."""
+"""Steering runs: cancel, pause, answer, skip, extend, retry, delete."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Any, Final
 
@@ -9,9 +10,13 @@ import msgspec
 from aiohttp import web
 
 from tailrace import wire
+from tailrace.core.plan import AskAction
+from tailrace.core.units import parse_duration
 from tailrace.errors import ConflictError, InvalidInputError, Problem, UnknownError
 from tailrace.http.bodies import json_answer, read_body
+from tailrace.http.guard import check_scope
 from tailrace.http.keys import CALLER, WORKER
+from tailrace.http.query import shown
 from tailrace.http.requests import (
     base_url,
     finish,
@@ -22,36 +27,91 @@ from tailrace.http.requests import (
 )
 from tailrace.http.route import Answer, Route
 from tailrace.http.watching import check_step
+from tailrace.rundir.snapshot import read_run_file
+from tailrace.store.tokens import Scope
 from tailrace.views import API, run_view
 
 
 async def cancel(request: web.Request) -> web.StreamResponse:
     """``POST /runs/{id}/cancel``."""
-    return await _steer(request, "cancel")
+    body = await read_body(request, wire.CancelBody, required=False)
+    return await _steer(request, "cancel", reason=body.reason)
+
+
+async def pause(request: web.Request) -> web.StreamResponse:
+    """``POST /runs/{id}/pause``."""
+    await read_body(request, wire.PauseBody, required=False)
+    return await _steer(request, "pause")
+
+
+async def resume(request: web.Request) -> web.StreamResponse:
+    """``POST /runs/{id}/resume``."""
+    await read_body(request, wire.PauseBody, required=False)
+    return await _steer(request, "resume")
+
+
+async def answer(request: web.Request) -> web.StreamResponse:
+    """``POST /runs/{id}/answers/{prompt}``."""
+    body = await read_body(request, wire.AnswerBody)
+    prompt = request.match_info["prompt"]
+    check_scope(request[CALLER], await scope_of_answer(request, run_of(request), prompt))
+    return await _steer(request, "answer", prompt=prompt, answer=body.answer)
+
+
+async def scope_of_answer(request: web.Request, run_id: str, prompt: str) -> Scope:
+    """Return the scope that an answer needs: the ``ask`` step's, else ``run``."""
+    worker = request.app[WORKER]
+    if prompt not in worker.snapshot(run_id).steps:  # an event's: STEP.p1
+        return "run"
+    plan = (await asyncio.to_thread(read_run_file, worker.state.run(run_id))).plan
+    action = plan.step(prompt).action
+    return (action.scope if isinstance(action, AskAction) else None) or "run"
 
 
 async def skip_step(request: web.Request) -> web.StreamResponse:
     """``POST /runs/{id}/steps/{step}/skip``."""
-    return await _steer(request, "skip")
+    body = await read_body(request, wire.CancelBody, required=False)
+    return await _steer(request, "skip", reason=body.reason)
 
 
 async def cancel_step(request: web.Request) -> web.StreamResponse:
     """``POST /runs/{id}/steps/{step}/cancel``."""
-    return await _steer(request, "cancel_step")
-
-
-async def _steer(request: web.Request, command: Any) -> web.StreamResponse:
-    parameters(request)
     body = await read_body(request, wire.CancelBody, required=False)
+    return await _steer(request, "cancel_step", reason=body.reason)
+
+
+async def extend_step(request: web.Request) -> web.StreamResponse:
+    """``POST /runs/{id}/steps/{step}/extend``."""
+    body = await read_body(request, wire.ExtendBody)
+    return await _steer(request, "extend", by_ms=extension_ms(body.by))
+
+
+def extension_ms(text: str) -> int:
+    """Return by how much a timeout is extended.
+
+    Raises:
+        InvalidInputError: it is no duration, or nothing.
+    """
+    try:
+        if (by_ms := parse_duration(text)) > 0:
+            return by_ms
+        hint = "extend by more than nothing, such as 10m"
+    except ValueError as exc:
+        hint = str(exc)
+    raise InvalidInputError([Problem("by", f"'{shown(text)}' makes no sense", hint)])
+
+
+async def _steer(request: web.Request, command: Any, **more: Any) -> web.StreamResponse:
+    parameters(request)
     run_id, step = run_of(request), request.match_info.get("step")
     check_step(request, run_id, step)
     asked = wire.Command(
         command=command,
         id=idempotency_key(request),
         step=step,
-        reason=body.reason,
         by=request[CALLER].name,
         via="http",
+        **more,
     )
     reply = await finish(request.app[WORKER].steer(run_id, asked))
     match reply.status:
@@ -63,8 +123,9 @@ async def _steer(request: web.Request, command: Any) -> web.StreamResponse:
         case "invalid":
             raise InvalidInputError([Problem("body", reply.reason or "makes no sense here")])
     steered = wire.Steered(
-        run=run_id, command=command, step=step, seq=reply.seq, changed=reply.status == "done"
-    )
+        run=run_id, command=command, step=step, prompt=asked.prompt, seq=reply.seq,
+        changed=reply.status == "done",
+    )  # fmt: skip
     return json_answer(steered, status=202)
 
 
@@ -122,6 +183,34 @@ ROUTES: Final = (
     ),
     Route(
         method="POST",
+        path=_RUN + "/pause",
+        handler=pause,
+        summary="Freeze a run's processes and start no more",
+        scope="run",
+        body=wire.PauseBody,
+        answers=(_STEERED,),
+    ),
+    Route(
+        method="POST",
+        path=_RUN + "/resume",
+        handler=resume,
+        summary="Go on with a paused run",
+        scope="run",
+        body=wire.PauseBody,
+        answers=(_STEERED,),
+    ),
+    Route(
+        method="POST",
+        path=_RUN + "/answers/{prompt}",
+        handler=answer,
+        summary="Answer a prompt",
+        scope="read",  # at least: an `ask` may demand another, and `run` is needed where none does
+        body=wire.AnswerBody,
+        body_required=True,
+        answers=(_STEERED,),
+    ),
+    Route(
+        method="POST",
         path=_RUN + "/retry",
         handler=retry,
         summary="Repeat a run on its workspace, as a new run",
@@ -145,6 +234,16 @@ ROUTES: Final = (
         summary="Cancel a step",
         scope="run",
         body=wire.CancelBody,
+        answers=(_STEERED,),
+    ),
+    Route(
+        method="POST",
+        path=_RUN + "/steps/{step}/extend",
+        handler=extend_step,
+        summary="Give a step's attempt more time",
+        scope="run",
+        body=wire.ExtendBody,
+        body_required=True,
         answers=(_STEERED,),
     ),
 )

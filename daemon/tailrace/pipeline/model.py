@@ -114,7 +114,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[str, ...] = ()
     default: str | None = None
     expires_ms: int | None = None
-    scope: str | None = None
+    scope: Literal["read", "run", "admin"] | None = None
 
 
 class Artifacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from typing import Literal
 
 from msgspec import UNSET
 
+from tailrace.core.deadline import Deadline
 from tailrace.core.events import CauseCode, Kill, Notice, StepStarted
 from tailrace.core.mask import Masker
 from tailrace.core.outputs import MAX_FILE, parse_outputs
@@ -52,10 +53,27 @@ class AttemptResult:
     lines: int = 0
     bytes: int = 0
 
+    @classmethod
+    def stopped(cls, request: StopRequest) -> AttemptResult:
+        """Return the end of an attempt that was stopped and had no process."""
+        return cls(
+            conclusion=request.conclusion, cause=request.cause, cause_code=request.cause_code
+        )
+
     @property
     def signal(self) -> str | None:
         """The signal that ended the leader."""
         return process.signal_name(self.returncode)
+
+
+def timed_out(deadline: Deadline) -> StopRequest:
+    """Return why an attempt ends whose time is over."""
+    assert deadline.allowed_ms is not None
+    return StopRequest(
+        conclusion="error",
+        cause=f"timed out after {format_duration(deadline.allowed_ms)}",
+        cause_code="timeout",
+    )
 
 
 class Attempt:
@@ -68,6 +86,12 @@ class Attempt:
     def __init__(self, ctx: RunContext, step: StepPlan, number: int, *, label: str) -> None:
         self._ctx, self._step, self.number, self._label = ctx, step, number, label
         self._stopped: asyncio.Future[StopRequest] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._deadline = Deadline(None, 0.0)
+        self._nudged = asyncio.Event()  # a deadline has moved
+        self._paused = False
+        self._awake_at = 0.0  # when the last pause was over, on the loop's clock
+        self._containment: Containment | None = None  # while processes may be there
         self.output: Output | None = None  # once a process has started
         self.places: Places | None = None
         self.workdir: Path | None = None
@@ -86,6 +110,38 @@ class Attempt:
         """End the attempt: SIGTERM, the step's grace, SIGKILL. The first request counts."""
         if not self._stopped.done():
             self._stopped.set_result(request)
+
+    @property
+    def started(self) -> bool:
+        """Whether it has begun."""
+        return self.places is not None
+
+    async def pause(self) -> None:
+        """Freeze its processes; what they had printed is told when this returns."""
+        self._paused = True
+        self._deadline.pause(self._loop.time())
+        self._nudged.set()
+        if (containment := self._containment) is not None:
+            await containment.freeze()
+            assert self.output is not None
+            if self._paused:
+                self.output.catch_up()
+            else:  # resumed meanwhile
+                containment.thaw()
+
+    def resume(self) -> None:
+        """Let its processes go on; the pause counts for no timeout."""
+        self._paused = False
+        self._awake_at = self._loop.time()
+        self._deadline.resume(self._awake_at)
+        self._nudged.set()
+        if self._containment is not None:
+            self._containment.thaw()
+
+    def extend(self, by_ms: int) -> bool:
+        """Allow it so much more time; False where it has no timeout."""
+        self._nudged.set()
+        return self._deadline.extend(by_ms)
 
     async def run(self) -> AttemptResult:
         """Execute, and return how it ended.
@@ -109,7 +165,7 @@ class Attempt:
         self._announce(invocation.display)
         self.workdir = invocation.cwd
         log = AttemptLog(ctx.run.log(step.id, self.number))
-        narration = Narration(ctx, step.id, self._label, self.places.events)
+        narration = Narration(ctx, step.id, self._label, self.places)
         try:
             leader = self._start(invocation, scope)
             if isinstance(leader, AttemptResult):
@@ -120,6 +176,7 @@ class Attempt:
                 narration.finish()
                 log.sync()
             log.close()
+            ctx.prompts.forget(step.id)
 
     def _announce(self, command: str | None) -> None:
         shown = self._step.echo and command is not None
@@ -187,14 +244,18 @@ class Attempt:
         ctx = self._ctx
         ctx.leaders.add(leader.pid)
         output = self.output = self._output(leader, log, narration)
-        containment = Containment(leader, self._marker(), ctx.leaders)
+        containment = self._containment = Containment(leader, self._marker(), ctx.leaders)
+        self._deadline = Deadline(self._step.timeout_ms, self._loop.time())
         request: StopRequest | None = None
         kill: Kill | None = None
         try:
+            if self._paused:  # while it was being started
+                await self.pause()
             request = await self._until_end(leader, output, narration)
         finally:
             if request is not None or leader.returncode is None or containment.members():
                 kill = await containment.stop(grace_s=self._step.grace_ms / 1000)
+            self._containment = None
             ctx.leaders.discard(leader.pid)
             with ctx.disk_guard():
                 output.finish()
@@ -226,48 +287,50 @@ class Attempt:
         self, leader: process.Leader, output: Output, narration: Narration
     ) -> StopRequest | None:
         """Wait for the leader's exit (None), or for a reason to stop it."""
-        loop = asyncio.get_running_loop()
-        step = self._step
-        deadline = loop.time() + step.timeout_ms / 1000 if step.timeout_ms is not None else None
         exited = asyncio.ensure_future(leader.wait())
         try:
             while True:
-                now = loop.time()
-                quiet_until = None
-                if step.silence_ms is not None:
-                    heard = max(output.last_output, narration.last_event)
-                    quiet_until = heard + step.silence_ms / 1000
-                limits = [at for at in (deadline, quiet_until) if at is not None]
-                wait_s = max(min(limits) - now, 0.0) if limits else None
-                await asyncio.wait(
-                    (exited, self._stopped), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
-                )
+                self._nudged.clear()
+                now = self._loop.time()
+                limits = (self._deadline.left_s(now), self._silence_left_s(output, narration))
+                known = [left for left in limits if left is not None]
+                nudged = asyncio.ensure_future(self._nudged.wait())
+                try:
+                    await asyncio.wait(
+                        (exited, self._stopped, nudged),
+                        timeout=min(known) if known else None,
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
+                finally:
+                    nudged.cancel()
                 if self._stopped.done():
                     return self._stopped.result()
                 if exited.done():
                     return None
-                if (request := self._overdue(deadline, output, narration)) is not None:
+                if (request := self._overdue(output, narration)) is not None:
                     return request
         finally:
             exited.cancel()
 
-    def _overdue(
-        self, deadline: float | None, output: Output, narration: Narration
-    ) -> StopRequest | None:
-        now = asyncio.get_running_loop().time()
+    def _silence_left_s(self, output: Output, narration: Narration) -> float | None:
+        """Return for how long it may still be silent; a pause and an open prompt don't count."""
         step = self._step
-        if deadline is not None and now >= deadline:
-            assert step.timeout_ms is not None
+        if step.silence_ms is None or self._paused:
+            return None
+        now = self._loop.time()
+        if self._ctx.prompts.is_waiting(step.id):
+            return step.silence_ms / 1000
+        heard = max(output.last_output, narration.last_event, self._awake_at)
+        return max(heard + step.silence_ms / 1000 - now, 0.0)
+
+    def _overdue(self, output: Output, narration: Narration) -> StopRequest | None:
+        if self._deadline.left_s(self._loop.time()) == 0:
+            return timed_out(self._deadline)
+        if self._silence_left_s(output, narration) == 0:
+            assert self._step.silence_ms is not None
             return StopRequest(
                 conclusion="error",
-                cause=f"timed out after {format_duration(step.timeout_ms)}",
-                cause_code="timeout",
-            )
-        heard = max(output.last_output, narration.last_event)
-        if step.silence_ms is not None and now >= heard + step.silence_ms / 1000:
-            return StopRequest(
-                conclusion="error",
-                cause=f"no output for {format_duration(step.silence_ms)}",
+                cause=f"no output for {format_duration(self._step.silence_ms)}",
                 cause_code="silence",
             )
         return None

@@ -41,6 +41,25 @@ def open_file(folder: int, name: str) -> int:
     raise OSError(errno.EINVAL, "not a regular file")
 
 
+def leave_file(folder: Path, name: str, data: bytes) -> None:
+    """Put a file (0600) into a step's folder by rename: readers see it whole or not at all.
+
+    Raises:
+        OSError: the folder is gone or a link now, or can't be written.
+    """
+    parent = os.open(folder, _FOLDER)
+    try:
+        made = f".{name}.new"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(made, dir_fd=parent)
+        with open(os.open(made, flags, 0o600, dir_fd=parent), "wb") as file:
+            file.write(data)
+        os.rename(made, name, src_dir_fd=parent, dst_dir_fd=parent)
+    finally:
+        os.close(parent)
+
+
 class Tree:
     """The folders beneath *root*, which is trusted; those on the way to the last one are held open.
 

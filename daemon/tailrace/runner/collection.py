@@ -16,19 +16,20 @@ from tailrace.rundir.journal import write_whole
 from tailrace.rundir.layout import RunDir
 from tailrace.rundir.snapshot import read_snapshot
 from tailrace.runner import artifacts
+from tailrace.runner.ask import Ask
 from tailrace.runner.attempt import Attempt
 from tailrace.runner.context import RunContext
 
 
-async def collect(ctx: RunContext, step: StepPlan, attempt: Attempt) -> None:
+async def collect(ctx: RunContext, step: StepPlan, attempt: Attempt | Ask) -> None:
     """Take over the outputs and artifacts of a step's last attempt.
 
     Raises:
         OSError: the run folder can't be written.
     """
     _take_outputs(ctx, step, attempt)
-    if attempt.places is None or attempt.workdir is None:  # it never started
-        return
+    if isinstance(attempt, Ask) or attempt.places is None or attempt.workdir is None:
+        return  # it has no places, or never started
     scope = ctx.scope(step)
     try:
         patterns = [render(pattern, scope) for pattern in step.artifacts]
@@ -98,8 +99,8 @@ def _tell(
         ctx.primary = name
 
 
-def _take_outputs(ctx: RunContext, step: StepPlan, attempt: Attempt) -> None:
-    if attempt.places is None:
+def _take_outputs(ctx: RunContext, step: StepPlan, attempt: Attempt | Ask) -> None:
+    if not attempt.started:
         return
     outputs, problems = attempt.read_outputs()
     for problem in problems:

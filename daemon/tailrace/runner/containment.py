@@ -27,6 +27,7 @@ MECHANISM: Final = "process_group"
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _LEFT_S: Final = 2.0  # after SIGKILL; only what hangs in the kernel lives on
+_FREEZE_S: Final = 1.0
 _KILL_ROUNDS: Final = 200  # a storm of forks is killed faster than it forks, but not in one round
 
 
@@ -67,6 +68,26 @@ class Containment:
             with open(f"/proc/{pid}/environ", "rb") as file:
                 return set(self._marker) <= set(file.read().split(b"\0"))
         return False
+
+    async def freeze(self) -> None:
+        """Stop all processes where they are (SIGSTOP), until `thaw`; returns when they stand still.
+
+        One that keeps being forked faster than it is stopped is given up on after a second.
+        """
+        deadline = time.monotonic() + _FREEZE_S
+        while moving := [pid for pid in self.members() if not is_stopped(pid)]:
+            for pid in moving:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGSTOP)
+            if time.monotonic() > deadline:
+                return
+            await asyncio.sleep(0.001)
+
+    def thaw(self) -> None:
+        """Let all processes go on."""
+        for pid in self.members():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGCONT)
 
     async def stop(self, *, grace_s: float) -> Kill:
         """End the attempt's processes: SIGTERM to all, *grace_s*, then SIGKILL to all.
@@ -181,12 +202,20 @@ def _tree(root: int) -> Iterator[int]:
 
 def is_alive(pid: int) -> bool:
     """Whether the process runs; a zombie doesn't (proc(5), ``stat``)."""
+    return _state(pid) not in (b"Z", b"X", b"")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process stands still after SIGSTOP, or is gone."""
+    return _state(pid) in (b"T", b"t", b"Z", b"X", b"")
+
+
+def _state(pid: int) -> bytes:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            state = file.read().rpartition(b") ")[2][:1]
+            return file.read().rpartition(b") ")[2][:1]
     except OSError:
-        return False
-    return state not in (b"Z", b"X", b"")
+        return b""
 
 
 def command_of(pid: int) -> str:

@@ -21,6 +21,7 @@ from tailrace.core.plan import ParamValue, Plan, RunFile, StepPlan
 from tailrace.core.walk import StatusFunctions, Walk
 from tailrace.pipeline.expressions import Scope, matrix_facts
 from tailrace.rundir.layout import RunDir, StateDir
+from tailrace.runner.prompts import Prompts
 from tailrace.runner.recorder import Recorder
 from tailrace.settings import Settings
 
@@ -45,6 +46,11 @@ class RunContext:
     primary: str | None = None  # name of the primary artifact
     leaders: set[int] = field(default_factory=set)  # pids of all leaders that live
     maskers: weakref.WeakSet[Masker] = field(default_factory=weakref.WeakSet)  # of open streams
+    prompts: Prompts = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what needs the rest."""
+        self.prompts = Prompts(self.recorder.record, self.disk_guard)
 
     @property
     def plan(self) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -15,7 +15,7 @@ from tailrace.rundir.layout import RunDir
 
 _MAX_LINE: Final = 1 << 16
 
-Handler = Callable[[wire.Command], wire.Reply]
+Handler = Callable[[wire.Command], Awaitable[wire.Reply]]
 
 
 @contextlib.asynccontextmanager
@@ -32,7 +32,7 @@ async def serve_control(run: RunDir, handle: Handler) -> AsyncIterator[None]:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, ValueError):  # gone, or a line without an end
             while line := await reader.readline():
-                writer.write(wire.encode_json(_answer(line, handle)) + b"\n")
+                writer.write(wire.encode_json(await _answer(line, handle)) + b"\n")
                 await writer.drain()
         writer.close()
 
@@ -54,9 +54,9 @@ async def serve_control(run: RunDir, handle: Handler) -> AsyncIterator[None]:
 _decoder: Final = msgspec.json.Decoder(wire.Command)
 
 
-def _answer(line: bytes, handle: Handler) -> wire.Reply:
+async def _answer(line: bytes, handle: Handler) -> wire.Reply:
     try:
         command = _decoder.decode(line)
     except msgspec.MsgspecError as exc:
         return wire.Reply(status="invalid", reason=f"not a command: {exc}")
-    return handle(command)
+    return await handle(command)

@@ -18,7 +18,8 @@ from dataclasses import replace
 from typing import Final
 
 from tailrace.core import events
-from tailrace.core.plan import StepPlan
+from tailrace.core.deadline import Deadline
+from tailrace.core.plan import AskAction, StepPlan
 from tailrace.core.retry import retry_delay_ms
 from tailrace.core.unenforced import unenforced
 from tailrace.core.units import format_duration
@@ -34,6 +35,7 @@ from tailrace.core.walk import (
 from tailrace.pipeline.expressions import ConditionError, TemplateError, evaluate, render
 from tailrace.rundir.slots import Slots
 from tailrace.runner import collection
+from tailrace.runner.ask import Ask
 from tailrace.runner.attempt import Attempt, AttemptResult, StopRequest
 from tailrace.runner.containment import CONTAINMENT, reap_orphans
 from tailrace.runner.context import RunContext
@@ -51,7 +53,7 @@ class StepRun:
     def __init__(self, step: StepPlan, label: str, *, cleans_up: bool) -> None:
         self.step, self.label = step, label
         self.cleans_up = cleans_up  # it started while the run was stopping already
-        self.attempt: Attempt | None = None
+        self.attempt: Attempt | Ask | None = None
         self.stop_request: StopRequest | None = None
         self.stopped = asyncio.Event()
 
@@ -71,8 +73,12 @@ class Engine:
         self.ctx = ctx
         self.running: dict[str, StepRun] = {}
         self._wake = asyncio.Event()
+        self._awake = asyncio.Event()  # not paused
+        self._awake.set()
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
+        self._deadline = Deadline(ctx.plan.timeout_ms, self._began)
+        self._alarm: asyncio.TimerHandle | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._owed: list[events.Event] = []  # events that the disk hasn't taken yet
 
@@ -90,8 +96,7 @@ class Engine:
         self._loop.add_signal_handler(signal.SIGCHLD, lambda: reap_orphans(ctx.leaders))
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._told_to_end, number)
-        if ctx.plan.timeout_ms is not None:
-            self._after(ctx.plan.timeout_ms, self._timed_out)
+        self._set_alarm()
         async with AsyncExitStack() as stack:
             with ctx.disk_guard():
                 await stack.enter_async_context(serve_control(ctx.run, Steering(self).handle))
@@ -101,15 +106,16 @@ class Engine:
             try:
                 await self._walk()
             finally:
-                for timer in self._timers:
-                    timer.cancel()
+                for timer in (self._alarm, *self._timers):
+                    if timer is not None:
+                        timer.cancel()
             await self._end()
 
     async def _walk(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._wake.clear()
-                while decisions := self.ctx.walk.decide(self._evaluate):
+                while not self.paused and (decisions := self.ctx.walk.decide(self._evaluate)):
                     for decision in decisions:
                         self._apply(decision, tasks)
                 if self.ctx.walk.done:
@@ -151,7 +157,7 @@ class Engine:
     async def _run_step(self, running: StepRun) -> None:
         """Execute a step's attempts until one counts, and tell of its end."""
         began = self._loop.time()
-        attempt = Attempt(self.ctx, running.step, 1, label=running.label)
+        attempt = self._attempt(running, 1)
         result = AttemptResult(conclusion="error", cause_code="internal")
         try:
             with self.ctx.disk_guard():
@@ -164,9 +170,7 @@ class Engine:
                     if not await self._pause(running, attempt.number, result, delay_ms):
                         break
                     await asyncio.to_thread(attempt.discard)
-                    attempt = Attempt(
-                        self.ctx, running.step, attempt.number + 1, label=running.label
-                    )
+                    attempt = self._attempt(running, attempt.number + 1)
             if running.stop_request is not None and result.conclusion == "error":
                 # Stopped between two attempts, or by a failing disk: that is how it ended.
                 result = _stopped_result(result, running.stop_request)
@@ -175,7 +179,7 @@ class Engine:
                 running.step,
                 result,
                 label=running.label,
-                attempt=attempt.number if attempt.places is not None else attempt.number - 1,
+                attempt=attempt.number if attempt.started else attempt.number - 1,
                 by_person=(
                     running.stop_request is not None
                     and running.stop_request.conclusion == "skipped"
@@ -185,28 +189,38 @@ class Engine:
         finally:
             await asyncio.to_thread(attempt.discard)
 
-    async def _run_attempt(self, running: StepRun, attempt: Attempt) -> AttemptResult:
+    def _attempt(self, running: StepRun, number: int) -> Attempt | Ask:
+        kind = Ask if isinstance(running.step.action, AskAction) else Attempt
+        return kind(self.ctx, running.step, number, label=running.label)
+
+    async def _run_attempt(self, running: StepRun, attempt: Attempt | Ask) -> AttemptResult:
         running.attempt = attempt
         if running.stop_request is not None:  # stopped before it began
             attempt.stop(running.stop_request)
-        slot = await self._take_slot(running)
         try:
-            if slot is None:
-                assert running.stop_request is not None
-                stop = running.stop_request
-                return AttemptResult(
-                    conclusion="skipped", cause=stop.cause, cause_code=stop.cause_code
-                )
-            return await attempt.run()
+            if isinstance(attempt, Ask):
+                return await attempt.run()
+            return await self._run_in_slot(running, attempt)
         finally:
             running.attempt = None
-            if slot is not None:
-                os.close(slot)
+
+    async def _run_in_slot(self, running: StepRun, attempt: Attempt) -> AttemptResult:
+        slot = await self._take_slot(running)
+        if slot is None:
+            assert running.stop_request is not None
+            return replace(AttemptResult.stopped(running.stop_request), conclusion="skipped")
+        try:
+            return await attempt.run()
+        finally:
+            os.close(slot)
 
     async def _take_slot(self, running: StepRun) -> int | None:
-        """Wait until fewer steps run than ``limits.steps`` allows; None where it is stopped."""
+        """Wait until fewer steps run than ``limits.steps`` allows; None where it is stopped.
+
+        A paused run takes none.
+        """
         slots = Slots(self.ctx.state.slots, self.ctx.settings.limits.steps)
-        while (slot := slots.try_take()) is None:
+        while self.paused or (slot := slots.try_take()) is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SLOT_POLL_S):
                     await running.stopped.wait()
@@ -274,6 +288,32 @@ class Engine:
             "held_bytes": float(sum(attempt.held for attempt in attempts)),
         }
 
+    # ---- pausing -----------------------------------------------------------------------------
+
+    @property
+    def paused(self) -> bool:
+        """Whether the run is paused."""
+        return not self._awake.is_set()
+
+    async def pause(self) -> None:
+        """Freeze what runs and start nothing more; output so far is told when this returns."""
+        self._awake.clear()
+        self._deadline.pause(self._loop.time())
+        self._set_alarm()
+        for running in tuple(self.running.values()):
+            if running.attempt is not None and self.paused:  # a failure may have ended the pause
+                await running.attempt.pause()
+
+    def resume(self) -> None:
+        """Go on after a pause; its time counts for no timeout."""
+        self._awake.set()
+        self._deadline.resume(self._loop.time())
+        self._set_alarm()
+        for running in self.running.values():
+            if running.attempt is not None:
+                running.attempt.resume()
+        self._wake.set()
+
     # ---- stopping ----------------------------------------------------------------------------
 
     def stop(self, reason: Stop) -> None:
@@ -284,6 +324,10 @@ class Engine:
     def _stopping(self) -> None:
         reason = self.ctx.walk.stop_reason
         assert reason is not None
+        if self.paused:
+            if reason.kind != "cancel":  # which says by itself that the pause is over
+                self._record(events.Control(action="resume", by="", via="run"))
+            self.resume()
         request = StopRequest(
             conclusion="error" if reason.kind == "failure" else "aborted",
             cause=reason.cause,
@@ -301,8 +345,15 @@ class Engine:
         cause = f"the runner was told to end by {number.name}"
         self.stop(Stop(kind="cancel", cause=cause, cause_code="cancelled"))
 
+    def _set_alarm(self) -> None:
+        """Wait for the run's timeout, which stands still while it is paused."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        left_s = self._deadline.left_s(self._loop.time())
+        self._alarm = None if left_s is None else self._loop.call_later(left_s, self._timed_out)
+
     def _timed_out(self) -> None:
-        allowed_ms = self.ctx.plan.timeout_ms
+        allowed_ms = self._deadline.allowed_ms
         assert allowed_ms is not None
         if self.ctx.walk.phase is Phase.WALKING:
             cause = f"the run timed out after {format_duration(allowed_ms)}"

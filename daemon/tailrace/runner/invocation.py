@@ -70,7 +70,7 @@ def invocation_of(ctx: RunContext, step: StepPlan, scope: Scope) -> Invocation:
         case CloneAction() as action:
             return _clone(ctx, action, scope)
         case AskAction():
-            raise RefusedStepError("`ask` steps are not part of this version")
+            raise AssertionError("an `ask` has no process")
         case _ as never:
             assert_never(never)
 

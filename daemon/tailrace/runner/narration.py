@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+import functools
 from typing import Final
 
 from tailrace.core.events import Event, Notice, Progress
 from tailrace.core.git_progress import GitProgress
-from tailrace.core.narration import MaskValue, Narrator
+from tailrace.core.narration import MaskValue, Narrator, Question
 from tailrace.core.throttle import Throttle
+from tailrace.runner.beneath import leave_file
 from tailrace.runner.channel import StepChannel
 from tailrace.runner.context import RunContext
+from tailrace.runner.places import Places
 
 _PROGRESS_EVERY_S: Final = 0.25
 _REFUSAL: Final = b"clone: "  # how tailrace.runner.clone begins its last line
@@ -24,10 +26,10 @@ class Narration:
     in what a step tells are notices. Used on one event loop.
     """
 
-    def __init__(self, ctx: RunContext, step: str, label: str, fifo: Path) -> None:
-        self._ctx, self._step, self._label = ctx, step, label
+    def __init__(self, ctx: RunContext, step: str, label: str, places: Places) -> None:
+        self._ctx, self._step, self._label, self._places = ctx, step, label, places
         self._loop = asyncio.get_running_loop()
-        self._channel = StepChannel(fifo)
+        self._channel = StepChannel(places.events)
         self._narrator = Narrator(step, label, ctx.totals)
         self._git = GitProgress()
         self._throttle: Throttle[Progress] = Throttle(_PROGRESS_EVERY_S)
@@ -49,10 +51,25 @@ class Narration:
                 self._record(
                     Notice(kind="mask", text="a value is masked from here on", step=self._step)
                 )
+            elif isinstance(item, Question):
+                with self._ctx.disk_guard():
+                    settle = functools.partial(self._hand_over, item.id)
+                    self._ctx.prompts.ask(f"{self._step}.{item.id}", self._step, item, settle)
             elif isinstance(item, Progress):
                 self._offer(item)
             else:
                 self._record(item)
+
+    def _hand_over(self, prompt: str, answer: str | None) -> None:
+        """Give the step its answer as a file, or tell it so that nobody answered."""
+        self.last_event = self._loop.time()
+        name = f"{prompt}.expired" if answer is None else prompt
+        try:
+            leave_file(self._places.answers, name, (answer or "").encode())
+        except OSError as exc:  # the step took the folder away, or the disk is full
+            why = exc.strerror or str(exc)
+            text = f"the answer to '{prompt}' can't be handed over: {why}"
+            self._record(Notice(kind="answer", text=text, step=self._step))
 
     def git_output(self, data: bytes) -> None:
         """Read progress, and why a clone was refused, from a piece of its output."""

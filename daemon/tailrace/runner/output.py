@@ -218,6 +218,19 @@ class Output:
                 self._store(data[at : at + _ENOUGH])
         self._store(b"", final=True)
 
+    def catch_up(self) -> None:
+        """Read and write what the step has printed so far: its processes are frozen."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._resume()
+            self._pause = None
+        try:
+            self._read_all()
+            if self._open:
+                self._let_go()
+        except OSError as exc:
+            self._on_error(exc)
+
     def finish(self) -> None:
         """Read what is in the pipe, write all that is held, and let go of the pipe.
 
@@ -229,17 +242,7 @@ class Output:
         """
         try:
             self._stop_reading()
-            while self._open:
-                try:
-                    chunk = os.read(self._pipe, self._read_chunk)
-                except BlockingIOError:
-                    break
-                if not chunk:
-                    break
-                self._before_mask()
-                self._gather(self._masker.feed(chunk))
-                if self._gathered_size >= _ENOUGH:
-                    self._write()
+            self._read_all()
             self._before_mask()
             self._gather(self._masker.close())
             self._write(final=True)
@@ -247,6 +250,20 @@ class Output:
                 self._store_rest()
         finally:
             self._close()
+
+    def _read_all(self) -> None:
+        """Read until the pipe is empty."""
+        while self._open:
+            try:
+                chunk = os.read(self._pipe, self._read_chunk)
+            except BlockingIOError:
+                break
+            if not chunk:
+                break
+            self._before_mask()
+            self._gather(self._masker.feed(chunk))
+            if self._gathered_size >= _ENOUGH:
+                self._write()
 
     def _close(self) -> None:
         self._open = False

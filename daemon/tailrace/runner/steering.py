@@ -6,9 +6,12 @@ event; a command with an id is done once and answered the same again.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, Literal
+
+from msgspec import UNSET
 
 from tailrace.core.events import FINAL_STEP_STATUSES, Control
 from tailrace.core.walk import Phase, Stop
@@ -28,19 +31,25 @@ class Steering:
         self._engine = engine
         self._answers: OrderedDict[str, Reply] = OrderedDict()
         self._earlier: dict[tuple[str, str | None], int] = {}  # (action, step) -> seq
+        self._one_at_a_time = asyncio.Lock()  # freezing takes a moment
 
-    def handle(self, command: Command) -> Reply:
+    async def handle(self, command: Command) -> Reply:
         """Do what is asked, or say why not."""
-        if command.id is not None and command.id in self._answers:
-            return self._answers[command.id]
-        reply = self._do(command)
-        if command.id is not None:
-            self._answers[command.id] = reply
-            if len(self._answers) > _REMEMBERED:
-                self._answers.popitem(last=False)
-        return reply
+        async with self._one_at_a_time:
+            if command.id is not None and command.id in self._answers:
+                return self._answers[command.id]
+            try:
+                reply = await self._do(command)
+            except OSError as exc:  # the disk: the run ends, and says so as soon as it can
+                self._engine.disk_failed(exc)
+                return Reply(status="invalid", reason=f"the run folder can't be written: {exc}")
+            if command.id is not None:
+                self._answers[command.id] = reply
+                if len(self._answers) > _REMEMBERED:
+                    self._answers.popitem(last=False)
+            return reply
 
-    def _do(self, command: Command) -> Reply:
+    async def _do(self, command: Command) -> Reply:
         match command.command:
             case "hello":
                 return Reply(status="done", pid=os.getpid())
@@ -48,8 +57,18 @@ class Steering:
                 return Reply(status="done", gauges=self._engine.gauges())
             case "cancel":
                 return self._cancel(command)
+            case "pause":
+                return await self._pause(command)
+            case "resume":
+                return self._resume(command)
+            case "answer":
+                return self._engine.ctx.prompts.answer(
+                    command.prompt or "", command.answer, by=command.by, via=command.via
+                )
             case "skip" | "cancel_step":
                 return self._end_step(command)
+            case "extend":
+                return self._extend(command)
 
     def _cancel(self, command: Command) -> Reply:
         walk = self._engine.ctx.walk
@@ -64,18 +83,50 @@ class Steering:
         )
         return Reply(status="done", seq=seq)
 
+    async def _pause(self, command: Command) -> Reply:
+        if self._engine.ctx.walk.phase is not Phase.WALKING:
+            return Reply(status="conflict", state="running", reason="the run is being ended")
+        if self._engine.paused:
+            return Reply(status="unchanged", seq=self._earlier.get(("pause", None)))
+        await self._engine.pause()
+        return Reply(status="done", seq=self._tell("pause", command))
+
+    def _resume(self, command: Command) -> Reply:
+        if not self._engine.paused:
+            return Reply(status="unchanged", seq=self._earlier.get(("resume", None)))
+        seq = self._tell("resume", command)
+        self._engine.resume()
+        return Reply(status="done", seq=seq)
+
+    def _extend(self, command: Command) -> Reply:
+        name = command.step or ""
+        status = self._status_of(name)
+        if status is None:
+            return Reply(status="unknown", reason=f"no step is named '{name}'")
+        if command.by_ms <= 0:
+            return Reply(status="invalid", reason="extend by more than nothing, such as 10m")
+        running = self._engine.running.get(name)
+        if running is None or running.attempt is None or running.stop_request is not None:
+            said = "is being stopped" if running is not None else f"isn't running: {status}"
+            return Reply(status="conflict", state=status, reason=f"step '{name}' {said}")
+        if not running.attempt.extend(command.by_ms):
+            return Reply(status="conflict", state=status, reason=f"step '{name}' has no timeout")
+        return Reply(status="done", seq=self._tell("extend", command))
+
+    def _status_of(self, step: str) -> str | None:
+        """Return a step's status, or None where there is no such step."""
+        walk = self._engine.ctx.walk
+        return walk.status_of(step) if walk.knows(step) else None
+
     def _cleaning_up(self) -> bool:
         """Whether steps that started after the cancel are running: a second cancel ends them."""
         return any(run.stop_request is None for run in self._engine.running.values())
 
     def _end_step(self, command: Command) -> Reply:
-        ctx = self._engine.ctx
         name = command.step or ""
-        try:
-            step = ctx.plan.step(name)
-        except KeyError:
+        status = self._status_of(name)
+        if status is None:
             return Reply(status="unknown", reason=f"no step is named '{name}'")
-        status = ctx.walk.status_of(name)
         earlier = self._earlier.get((command.command, name))
         if earlier is not None:
             return Reply(status="unchanged", seq=earlier)
@@ -94,7 +145,7 @@ class Steering:
             running.stop(StopRequest(conclusion=conclusion, cause=cause, cause_code="cancelled"))
         else:
             self._engine.finish_step(
-                step,
+                self._engine.ctx.plan.step(name),
                 AttemptResult(conclusion="skipped", cause=cause, cause_code="cancelled"),
                 by_person=command.command == "skip",
             )
@@ -103,7 +154,10 @@ class Steering:
     def _tell(self, action: str, command: Command) -> int:
         name = "cancel" if action == "cancel_step" else action
         seq = self._engine.ctx.recorder.record(
-            Control(action=name, by=command.by, via=command.via, step=command.step)
-        )
+            Control(
+                action=name, by=command.by, via=command.via, step=command.step,
+                extended_ms=command.by_ms if name == "extend" else UNSET,
+            )
+        )  # fmt: skip
         self._earlier[action, command.step] = seq
         return seq

@@ -73,7 +73,10 @@ class Lives:
     @property
     def entries(self) -> list[Entry]:
         """The live runs as admission sees them."""
-        return [live.entry for live in self._runs.values()]
+        return [
+            replace(live.entry, waits=live.snapshot.status == "waiting")
+            for live in self._runs.values()
+        ]
 
     def get(self, run_id: str) -> LiveRun | None:
         """Return a live run."""

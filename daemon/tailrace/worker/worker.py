@@ -359,6 +359,7 @@ class Worker:
 
     def _changed(self, live: LiveRun) -> None:
         self._put(row_of(live.file, live.snapshot))
+        self._admit()  # one that waits for an answer holds no place
 
     def _ended(self, live: LiveRun) -> None:
         self._remember(live.run.id, live.snapshot)
