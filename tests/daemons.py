@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +58,7 @@ async def serving(
     *,
     env: Mapping[str, str] | None = None,
     settings: str = "",
+    args: Sequence[str] = (),
 ) -> AsyncIterator[Daemon]:
     """Serve *pipelines* (name to YAML) from a state folder below *folder* until the block ends."""
     state = StateDir(folder / "state")
@@ -72,7 +73,7 @@ async def serving(
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tailrace.cli.main", "serve", "--listen", "127.0.0.1:0",
             "--state", str(state.path), "--pipelines", str(folder / "pipelines"),
-            "--config", str(config),
+            "--config", str(config), *args,
             stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
             env={**os.environ, **(env or {})},
         )  # fmt: skip

@@ -34,6 +34,7 @@ MAY_IMPORT: Final = {
     "undumpable": set(),
     "settings": set(),
     "logs": {"settings"},
+    "systemd": {"errors"},
     "wire": {"core"},
     "pipeline": {"core", "errors"},
     "report": {"core", "errors"},
@@ -53,7 +54,7 @@ MAY_IMPORT: Final = {
     },
     "cli": {
         "client", "core", "errors", "http", "logs", "pipeline", "rundir", "settings",
-        "settings_file", "store", "undumpable", "views", "wire", "worker",
+        "settings_file", "store", "systemd", "undumpable", "views", "wire", "worker",
     },
 }  # fmt: skip
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 from command_line import Site
 from daemons import serving
 from runs import eventually
 from tailrace import wire
-from tailrace.cli.serve import tell_systemd
 from tailrace.client import Lateness
 
 LOGGING = """
@@ -60,18 +56,6 @@ def test_a_person_gets_readable_lines() -> None:
     assert "run=demo/1" in text
     assert "\x1b" not in text
     assert "hunter22" not in text
-
-
-def test_systemd_is_told_when_the_daemon_is_ready(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By a datagram to $NOTIFY_SOCKET (sd_notify(3)); without one nobody is told."""
-    tell_systemd("READY=1")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        tell_systemd("READY=1")
-        assert manager.recv(100) == b"READY=1"
 
 
 def test_a_terminal_is_told_the_page_with_its_token(site: Site) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import os
-import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,21 @@ from tailrace.cli.signals import Signals
 if TYPE_CHECKING:
     from tailrace.http.server import Server
     from tailrace.settings import Settings
+    from tailrace.systemd import ServiceManager
     from tailrace.worker.secrets import SecretStore
     from tailrace.worker.worker import Worker
 
 
 @click.command()
 @click.option("--listen", metavar="ADDR", help="HOST:PORT; port 0 picks one.")
+@click.option(
+    "--on-stop",
+    type=click.Choice(["leave", "cancel"]),
+    default="leave",
+    help="What becomes of the runs under way when it stops.",
+)
 @global_options
-def serve(listen: str | None) -> None:
+def serve(listen: str | None, on_stop: str) -> None:
     """Start the daemon: queue, HTTP and page.
 
     It stops on SIGTERM and Ctrl-C, and leaves the runs that are under way to
@@ -35,78 +43,105 @@ def serve(listen: str | None) -> None:
         import msgspec
 
         from tailrace.logs import set_up_logs
+        from tailrace.systemd import ServiceManager
         from tailrace.undumpable import become_undumpable
 
+        manager = ServiceManager.take(os.environ)
         session = current()
         settings = session.settings
         if listen is not None:
             settings = msgspec.structs.replace(settings, listen=listen)
         set_up_logs(settings.log)
         become_undumpable()
-        run_async(_serve(session, settings, signals))
+        run_async(_Daemon(session, settings, signals, manager).serve(cancel=on_stop == "cancel"))
 
 
-async def _serve(session: Session, settings: Settings, signals: Signals) -> None:
-    import structlog
+class _Daemon:
+    """The daemon's life."""
 
-    from tailrace.http.server import serving
-    from tailrace.worker.secrets import SecretStore
-    from tailrace.worker.worker import Worker
+    def __init__(
+        self, session: Session, settings: Settings, signals: Signals, manager: ServiceManager
+    ) -> None:
+        self._session = session
+        self._settings = settings  # as they were at the start: where it listens stays
+        self._signals = signals
+        self._manager = manager
+        self._stopping = False
+        self._trouble = ""  # with the settings, for the status line
 
-    log = structlog.get_logger(__name__)
-    secrets = SecretStore.take(settings, os.environ)
-    async with contextlib.AsyncExitStack() as stack:
-        worker = Worker(session.state(), settings, session.catalog(), secrets)
-        await stack.enter_async_context(worker)
-        server = await stack.enter_async_context(serving(worker, settings))
-        await worker.begin(server.base_url)
-        log.info("listening", address=server.address, socket=str(server.socket))
-        _greet(server)
-        tell_systemd("READY=1")
-        while await signals.next() == "reload":
-            _reload(session, settings.listen, worker, server, secrets)
-        tell_systemd("STOPPING=1")
-        log.info("stopping")
+    async def serve(self, *, cancel: bool) -> None:
+        """Serve until a signal says otherwise; with *cancel* no run outlives it."""
+        import structlog
 
+        from tailrace.http.server import serving
+        from tailrace.worker.secrets import SecretStore
+        from tailrace.worker.worker import Worker
 
-def _reload(
-    session: Session, listen: str, worker: Worker, server: Server, secrets: SecretStore
-) -> None:
-    """Work by the settings as they are now; mistakes in them change nothing."""
-    import msgspec
-    import structlog
+        log = structlog.get_logger(__name__)
+        session, settings, manager = self._session, self._settings, self._manager
+        secrets = SecretStore.take(settings, os.environ)
+        async with contextlib.AsyncExitStack() as stack:
+            worker = Worker(session.state(), settings, session.catalog(), secrets)
+            await stack.enter_async_context(worker)
+            server = await stack.enter_async_context(serving(worker, settings, manager.sockets))
+            await worker.begin(server.base_url)
+            log.info("listening", address=server.address, socket=" ".join(map(str, server.sockets)))
+            _greet(server)
+            manager.tell(READY=1)
+            async with asyncio.TaskGroup() as tasks:
+                status = functools.partial(self._status, worker, server)
+                telling = tasks.create_task(
+                    manager.keep_told(status, lambda: self._stopping),
+                    name="tell the service manager",
+                )
+                while await self._signals.next() == "reload":
+                    manager.tell_reloading()
+                    self._reload(worker, server, secrets)
+                    manager.tell(READY=1)
+                self._stopping = True
+                manager.tell(STOPPING=1)
+                log.info("stopping")
+                if cancel:
+                    await worker.cancel_all("the daemon stops")
+                await stack.aclose()
+                telling.cancel()
 
-    from tailrace.errors import TailraceError
+    def _status(self, worker: Worker, server: Server) -> str:
+        live, queued = worker.counts()
+        said = [
+            "stopping" if self._stopping else "",
+            " and ".join([server.address, *map(str, server.sockets)]),
+            f"{live} {'run' if live == 1 else 'runs'} live, {queued} queued",
+            self._trouble,
+        ]
+        return "; ".join(filter(None, said))
 
-    log = structlog.get_logger(__name__)
-    try:
-        settings = msgspec.structs.replace(session.read_settings(), listen=listen)
-        worker.reload(settings, session.catalog(), secrets.renewed(settings))
-    except TailraceError as exc:
-        log.error("settings_not_read", reason=str(exc))
-        return
-    server.reload(settings)
-    log.info("settings_read")
+    def _reload(self, worker: Worker, server: Server, secrets: SecretStore) -> None:
+        """Work by the settings as they are now; mistakes in them change nothing."""
+        import msgspec
+        import structlog
+
+        from tailrace.errors import TailraceError
+
+        log = structlog.get_logger(__name__)
+        try:
+            settings = msgspec.structs.replace(
+                self._session.read_settings(), listen=self._settings.listen
+            )
+            worker.reload(settings, self._session.catalog(), secrets.renewed(settings))
+        except TailraceError as exc:
+            log.error("settings_not_read", reason=str(exc))
+            self._trouble = "the settings on disk have mistakes, the earlier ones hold"
+            return
+        server.reload(settings)
+        self._trouble = ""
+        log.info("settings_read")
 
 
 def _greet(server: Server) -> None:
     """Tell the person at the terminal where the page is; never a journal: a token is in it."""
     if sys.stdout.isatty():
         click.echo(f"\n  The page: {server.login_url}\n  Ctrl-C stops the daemon; runs go on.\n")
-
-
-def tell_systemd(state: str) -> None:
-    """Tell the service manager, if there is one (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
-        return
-    if address[0] == "@":  # abstract: unix(7)
-        address = "\0" + address[1:]
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify,
-    ):
-        notify.sendto(state.encode(), address)
 
 
 @click.command("open")

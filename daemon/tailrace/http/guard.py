@@ -190,6 +190,9 @@ async def on_prepare(request: web.Request, response: web.StreamResponse) -> None
     """Add what every answer carries."""
     request[BEGUN] = response
     headers = response.headers
+    if request.app[HERE].draining:
+        headers[hdrs.CONNECTION] = "close"
+        response.force_close()
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", "no-referrer")
     if response.content_type != SSE:

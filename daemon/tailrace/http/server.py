@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,8 @@ from tailrace.http.keys import HERE, Here, Worker
 from tailrace.settings import Settings
 from tailrace.store.tokens import TokenStore
 
-_BACKLOG: Final = 1024
+_BACKLOG: Final = 4096  # as much as listen(2) takes by default; who restarts lets many wait
+_LINGER_S: Final = 0.25  # a request that is on its way to an open connection arrives within this
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
 
@@ -34,8 +36,13 @@ class Server:
     address: str  # HOST:PORT that a client on this machine can reach
     base_url: str  # of the page and the API
     login_url: str  # the page's address with the first token in it: for a terminal, never a log
-    socket: Path
+    sockets: tuple[Path, ...]  # the Unix sockets, our own last
     here: Here
+
+    @property
+    def socket(self) -> Path:
+        """Our own Unix socket."""
+        return self.sockets[-1]
 
     def reload(self, settings: Settings) -> None:
         """Answer by other settings from the next request on; it goes on listening where it is."""
@@ -43,8 +50,15 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving(worker: Worker, settings: Settings) -> AsyncIterator[Server]:
+async def serving(
+    worker: Worker, settings: Settings, handed: Sequence[socket.socket] = ()
+) -> AsyncIterator[Server]:
     """Serve until the context is left; ``<state>/address`` says where meanwhile.
+
+    *handed* are sockets that listen already and belong to a service manager,
+    which keeps them when we go. A TCP one stands for the setting ``listen``;
+    Unix ones are served besides our own. Nobody who connects to them while we
+    are away, or who is served when we go, is refused.
 
     Authentication is always on, so an address beyond loopback needs no switch
     to be safe; what is refused, wherever we listen, is a ``<state>/token`` that
@@ -57,34 +71,62 @@ async def serving(worker: Worker, settings: Settings) -> AsyncIterator[Server]:
     state = worker.state
     server_logger.addFilter(_shorten_malformed)
     with contextlib.ExitStack() as opened:
+        for each in handed:
+            opened.callback(each.close)
         tokens = TokenStore(state.state_db)
         opened.callback(tokens.close)
         token = tokens.ensure_first(state, now=time.time())
-        host, port = split_address(settings.listen)
-        tcp = opened.enter_context(_listen_tcp(host, port))
-        path = Path(settings.socket) if settings.socket else state.socket
-        unix = opened.enter_context(_listen_unix(path))
+        unix = {
+            Path(os.fsdecode(each.getsockname())): each
+            for each in handed
+            if each.family == socket.AF_UNIX
+        }
+        own = Path(settings.socket) if settings.socket else state.socket
+        unix[own] = unix.pop(own) if own in unix else opened.enter_context(_listen_unix(own))
+        tcp = [each for each in handed if each.family != socket.AF_UNIX]
+        host, port = tcp[0].getsockname()[:2] if tcp else split_address(settings.listen)
+        if not tcp:
+            tcp = [opened.enter_context(_listen_tcp(host, port))]
         app = make_app(worker, settings, tokens)
         here = app[HERE]
-        here.host, here.port = host, tcp.getsockname()[1]
+        here.host, here.port = host, tcp[0].getsockname()[1]
         runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=5,
             auto_decompress=False,  # compressed bodies are refused, not unpacked
         )  # fmt: skip
         await runner.setup()
         try:
-            for each in (tcp, unix):
+            for each in (*tcp, *unix.values()):
                 await web.SockSite(runner, each, backlog=_BACKLOG).start()
             shown = _WILDCARDS.get(host, host)
             address = f"[{shown}]:{here.port}" if ":" in shown else f"{shown}:{here.port}"
             opened.enter_context(_told(state.address, address))
             base = (settings.public_url or f"http://{address}").rstrip("/")
             yield Server(
-                address=address, base_url=base, login_url=f"{base}/?token={token}", socket=path,
-                here=here,
+                address=address, base_url=base, login_url=f"{base}/?token={token}",
+                sockets=tuple(unix), here=here,
             )  # fmt: skip
         finally:
+            if handed:
+                here.draining = True
+                await _drain(tcp + list(unix.values()))
             await runner.cleanup()
+
+
+async def _drain(listeners: Sequence[socket.socket]) -> None:
+    """Accept nobody more, and leave open connections time for a request that is on its way.
+
+    Who connects from now on waits for the next daemon. Only the client knows
+    whether it is about to ask on an open connection; each answer closes its
+    connection from now on, and the others are left some time.
+
+    The listeners stay open meanwhile: asyncio fails a connection that it has
+    just accepted when its server is closed in the same moment.
+    """
+    loop = asyncio.get_running_loop()
+    for each in listeners:
+        loop.remove_reader(each)
+    await asyncio.sleep(_LINGER_S)
 
 
 def _shorten_malformed(record: logging.LogRecord) -> bool:

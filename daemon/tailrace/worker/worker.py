@@ -100,7 +100,7 @@ class Worker:
         self._lives: Lives
         self._base_url: str | None = None
         self._begun = False
-        self._closing = False
+        self._closing = False  # no more run is started
         self._queue = Queue()
         self._board = Board()
         self._tasks = Tasks()
@@ -172,6 +172,26 @@ class Worker:
         work = self._lives.fork_server.make_ready(acceptor.usual_handover)
         self._tasks.start(work, name="make the fork server ready")
         self._admit()
+
+    async def cancel_all(self, reason: str) -> None:
+        """Start no run any more, cancel those under way, and return when all have ended.
+
+        Their ``always()`` steps run. What waits in the queue goes on waiting,
+        for the next worker. Being cancelled leaves to themselves those that live.
+        """
+        self._closing = True
+        command = wire.Command(command="cancel", id="daemon stops", reason=reason, via="daemon")
+
+        async def ask(run_id: str) -> None:
+            try:
+                await self.steer(run_id, command)
+            except UnavailableError as exc:  # asked again
+                log.warning("run_not_cancelled", run_id=run_id, reason=str(exc))
+
+        while live := list(self._lives):
+            await asyncio.gather(*(ask(each.run.id) for each in live))
+            following = [each.following for each in live if each.following is not None]
+            await asyncio.wait(following, timeout=_LOOK_S)
 
     async def __aexit__(self, *exc: object) -> None:
         """Stop admitting, and let go of everything; live runs go on."""
@@ -542,6 +562,10 @@ class Worker:
     def list_changes(self) -> AsyncIterator[RunRow]:
         """Give every run whose status changes, as it is then; see `Board` for slow readers."""
         return self._board.subscribe()
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many runs are live, and how many wait in the queue."""
+        return len(self._lives.entries), len(self._queue)
 
     async def gauges(self) -> dict[str, float]:
         """Return figures for ``/metrics``, without runners that don't answer at once."""
