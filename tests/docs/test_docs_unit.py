@@ -1,17 +1,16 @@
-"""The unit for systemd and the page that shows it."""
+"""The units for systemd and the page that tells how to install them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-ROOT = Path(__file__).parents[2]
+from machines import COMMANDS, ROOT
 
 
-def test_the_page_shows_the_unit_as_it_is() -> None:
-    """One text, in two places."""
-    unit = (ROOT / "systemd" / "tailrace.service").read_text()
+def test_the_page_has_the_commands_that_the_tests_install_with() -> None:
+    """In their order; tests/e2e/test_systemd.py tries the result."""
+    page = (ROOT / "docs/how-to/run-the-daemon.md").read_text()
+    commands = "".join(f"sudo {line}\n" for line in COMMANDS.strip().splitlines())
 
-    assert f"```ini\n{unit}```" in (ROOT / "docs" / "how-to" / "run-the-daemon.md").read_text()
+    assert commands in page
 
 
 def test_steps_outlive_the_daemon_s_restart_by_the_unit() -> None:
@@ -20,3 +19,5 @@ def test_steps_outlive_the_daemon_s_restart_by_the_unit() -> None:
 
     assert "KillMode=process" in lines
     assert "Delegate=yes" in lines
+    assert "RuntimeDirectoryPreserve=yes" in lines
+    assert "PrivateTmp=yes" not in lines
