@@ -160,7 +160,7 @@ class UnixConnection(http.client.HTTPConnection):
             os.close(folder)
 
 
-def until(holds: Callable[[], object], what: str, *, within_s: float = 20) -> None:
+def until(holds: Callable[[], object], what: str, *, within_s: float = 40) -> None:
     """Wait until it holds; fail when it still doesn't."""
     deadline = time.monotonic() + within_s
     while not holds():

@@ -55,8 +55,10 @@ PIPELINES: Final = {
         "      touch /tmp/of-a-step /var/tmp/of-a-step\n"
     ),
 }
-# Asks as fast as it can until a file appears, over TCP and the Unix socket, each time anew and on
-# connections that stay; prints the longest wait and what went wrong. /run/asked/N tell how often.
+# Asks again and again until a file appears, over TCP and the Unix socket, each time anew and on
+# connections that stay; prints what went wrong. /run/asked/N tell how often each has asked.
+# A client that left a connection silent for long may find it closed (RFC 9112, 9.3.1): on a busy
+# machine that happens to ours too, and is its own doing.
 CLIENT: Final = r"""
 import http.client, json, os, socket, sys, threading, time
 
@@ -66,29 +68,33 @@ class Unix(http.client.HTTPConnection):
         self.sock.connect("/run/tailrace/daemon.sock")
 
 token = open("/var/lib/tailrace/token").read().strip()
-told = {"longest_s": 0.0, "wrong": []}
+wrong = []
 
 def ask(make, stay, counter):
     connection = make()
+    headers = {"Authorization": "Bearer " + token}
+    if not stay:
+        headers["Connection"] = "close"
+    silent_since = 0.0
     while not os.path.exists("/run/enough"):
-        began = time.monotonic()
+        sent_at = time.monotonic()
         try:
-            headers = {"Authorization": "Bearer " + token}
-            if not stay:
-                headers["Connection"] = "close"
+            if connection.sock is None:
+                connection.connect()
+                silent_since = time.monotonic()
             connection.request("GET", "/api/v1/runs?limit=1", headers=headers)
+            sent_at = time.monotonic()
             answer = connection.getresponse()
             answer.read()
+            silent_since = time.monotonic()
             if answer.status != 200:
-                told["wrong"].append(answer.status)
+                wrong.append(answer.status)
         except (OSError, http.client.HTTPException) as exc:
-            told["wrong"].append(repr(exc))
             connection.close()
+            if sent_at - silent_since < 0.1:
+                wrong.append(repr(exc))
         counter.write(b".")
-        told["longest_s"] = max(told["longest_s"], time.monotonic() - began)
-        if not stay:
-            connection.close()
-        time.sleep(0.003)
+        time.sleep(0.002)
     connection.close()
 
 makes = [lambda: http.client.HTTPConnection("127.0.0.1", 8470, timeout=20),
@@ -98,7 +104,7 @@ threads = [threading.Thread(target=ask, args=(make, stay, open(f"/run/asked/{i}{
            for i, make in enumerate(makes) for stay in (0, 1)]
 for each in threads: each.start()
 for each in threads: each.join()
-print(json.dumps(told))
+print(json.dumps(wrong))
 """
 
 
@@ -169,6 +175,7 @@ def test_start_returns_when_requests_are_answered(box: Machine) -> None:
 
 def test_the_first_connection_starts_the_daemon(box: Machine) -> None:
     """systemd holds the sockets, and the one who connects waits for the answer."""
+    require("curl")
     box.systemctl("stop", "tailrace.service", "tailrace.socket")
     assert not (box.root / SOCKET[1:]).exists()
     box.systemctl("start", "tailrace.socket")
@@ -202,8 +209,7 @@ def test_nobody_is_refused_during_a_restart_and_runs_go_on(box: Machine) -> None
         enough.touch()
         out, err = client.communicate(timeout=60)
     assert box.show("MainPID") != before
-    told = json.loads(out)
-    assert told["wrong"] == [], err
+    assert json.loads(out) == [], err
     check_counted(box, run_id, file)
 
 
@@ -220,12 +226,11 @@ def test_a_killed_daemon_comes_back_and_runs_go_on(box: Machine) -> None:
 
 def test_the_watchdog_restarts_a_stuck_daemon(box: Machine) -> None:
     """A loop that turns feeds it; one that doesn't is killed, and runs go on."""
-    box.drop_in("[Service]\nWatchdogSec=1s\n")
+    box.drop_in("[Service]\nWatchdogSec=3s\n")
     box.systemctl("restart", "tailrace.service")
     run_id, file = counting(box, "watchdog")
-    for _ in range(2):
-        last = box.show("WatchdogTimestampMonotonic")
-        until(lambda: box.show("WatchdogTimestampMonotonic") != last, "its feeding")  # noqa: B023 - called here
+    last = box.show("WatchdogTimestampMonotonic")
+    until(lambda: box.show("WatchdogTimestampMonotonic") != last, "its feeding")
     before, restarts = box.show("MainPID"), int(box.show("NRestarts"))
     box.systemctl("kill", "--signal=STOP", "--kill-who=main", "tailrace.service")
     until(lambda: int(box.show("NRestarts")) > restarts, "the watchdog")
@@ -247,7 +252,7 @@ def test_reload_reads_the_settings_again(box: Machine) -> None:
         for text, told in (("step_env: {COLOUR: red}\n", ""), ("colour: x\n", "mistakes")):
             box.write("/etc/tailrace/tailrace.yaml", SETTINGS + text)
             box.systemctl("reload", "tailrace.service")
-            until(lambda: told in box.show("StatusText"), "the status line")  # noqa: B023 - called here
+            until(lambda: told in box.show("StatusText"), "the status line")  # noqa: B023 - now
             until(lambda: box.show("ActiveState") == "active", "the end of the reload")
             until(lambda: colour() == "COLOUR=red\n", "the new settings")
         assert "Reloading" in box.log()
@@ -276,6 +281,7 @@ def test_a_credential_is_a_secret(box: Machine) -> None:
 
 def test_the_group_uses_the_socket_and_nobody_else(box: Machine) -> None:
     """`tailrace run` finds it by itself."""
+    require("curl")
     for name, group in (("ann", "tailrace"), ("eve", "nogroup")):
         box.run("useradd", "--create-home", "--groups", group, name)
 
