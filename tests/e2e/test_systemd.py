@@ -296,6 +296,8 @@ def test_the_group_uses_the_socket_and_nobody_else(box: Machine) -> None:
     (latest, *_) = box.ask("GET", "/runs?limit=1")["runs"]
     assert (latest["ref"], latest["by"]) == (said.strip(), "ann")
     assert tailrace("eve", "tail", latest["ref"])[0] == 2  # she has no such run
+    token = ("token", "create", "dashboard", "--state", "/var/lib/tailrace")
+    assert (tailrace("tailrace", *token)[0], tailrace("ann", *token)[0]) == (0, 2)
     refused = box.run(
         "runuser", "-u", "eve", "--", "curl", "-sS", "--unix-socket", SOCKET,
         "http://localhost/readyz", check=False,
