@@ -32,6 +32,7 @@ MAY_IMPORT: Final = {
     "core": set(),
     "errors": set(),
     "undumpable": set(),
+    "bubblewrap": {"errors"},
     "settings": set(),
     "logs": {"settings"},
     "systemd": {"errors"},
@@ -42,11 +43,14 @@ MAY_IMPORT: Final = {
     "settings_file": {"core", "errors", "pipeline", "settings", "settings_check"},
     "client": {"core", "errors", "wire"},
     "rundir": {"core", "errors", "settings", "wire"},
-    "runner": {"core", "errors", "pipeline", "rundir", "settings", "undumpable", "wire"},
+    "runner": {
+        "bubblewrap", "core", "errors", "pipeline", "rundir", "settings", "undumpable", "wire",
+    },
     "store": {"core", "errors", "rundir", "wire"},
     "views": {"core", "pipeline", "store", "wire"},
     "worker": {
-        "core", "errors", "pipeline", "rundir", "settings", "store", "undumpable", "wire",
+        "bubblewrap", "core", "errors", "pipeline", "rundir", "settings", "store", "undumpable",
+        "wire",
     },
     "http": {
         "core", "errors", "pipeline", "rundir", "settings", "store", "undumpable", "views", "wire",

@@ -25,7 +25,6 @@ def test_a_plan_that_asks_for_nothing_unusual_is_told_nothing() -> None:
     ("keys", "said"),
     [
         ({"limits": StepLimits(memory=1, pids=2)}, "limits (memory, pids)"),
-        ({"sandbox": "on"}, "sandbox: true"),
         ({"narration": "github"}, "narration: github"),
         ({"run": {"budget": Budget(usd=1)}}, "budget"),
         ({"run": {"on_lost": "retry"}}, "on_lost: retry"),

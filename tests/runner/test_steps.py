@@ -49,7 +49,7 @@ async def test_a_death_by_signal_is_told_with_its_name(state: StateDir) -> None:
     assert finished["kill"] is None
 
 
-@pytest.mark.parametrize("asked", [{"sandbox": "required"}, {"host": "build1"}])
+@pytest.mark.parametrize("asked", [{"host": "build1"}])
 async def test_a_step_that_must_run_elsewhere_does_not_run_here(
     state: StateDir, asked: dict[str, str], tmp_path: Path
 ) -> None:
@@ -366,12 +366,12 @@ async def test_a_step_that_waits_for_a_slot_can_be_cancelled(state: StateDir) ->
 
 
 async def test_what_has_no_effect_is_told(state: StateDir) -> None:
-    """A step that asks for a sandbox runs without one, and says so."""
-    done = await execute(state, plan_of(script("a", "echo hi", sandbox="on")))
+    """A step whose output can't be read as it asks runs all the same, and says so."""
+    done = await execute(state, plan_of(script("a", "echo hi", narration="claude")))
 
     (notice,) = done.told("notice")
     assert (notice["kind"], notice["step"]) == ("unenforced", "a")
-    assert "sandbox" in notice["text"]
+    assert "narration" in notice["text"]
 
 
 async def test_events_of_a_step_are_in_the_stream(state: StateDir) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tailrace.bubblewrap import UnusableError
 from tailrace.core.ulid import is_ulid
 from tailrace.errors import InvalidInputError, UnavailableError, UnknownError
 from tailrace.rundir.layout import StateDir
@@ -276,6 +277,25 @@ def test_a_secret_that_is_too_short_is_refused_by_its_name(yard: Yard, tmp_path:
     assert len(found) == 1
     assert found[0].startswith("secrets.PIN: the secret PIN is shorter than 4 characters")
     assert "123" not in found[0]
+
+
+def test_a_step_that_must_be_sandboxed_where_nothing_can_be_is_refused(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what to install; where it can be, and where it needn't, the run is accepted."""
+
+    def none() -> None:
+        raise UnusableError("bubblewrap isn't installed", "install the package 'bubblewrap'")
+
+    steps = "{a: {run: x, sandbox: required}, b: {run: x, sandbox: true}}"
+    (yard.pipelines / "boxed.yaml").write_text(f"steps: {steps}\n")
+    monkeypatch.setattr("tailrace.worker.accept.find_bubblewrap", none)
+    assert refusals(yard.acceptor(), yard.state, "boxed") == [
+        "steps.a.sandbox: bubblewrap isn't installed; install the package 'bubblewrap'"
+    ]
+
+    (yard.pipelines / "boxed.yaml").write_text("steps: {b: {run: x, sandbox: true}}\n")
+    accept(yard.acceptor(), "boxed")
 
 
 def test_what_a_pipeline_requires_must_be_there(yard: Yard) -> None:

@@ -23,7 +23,5 @@ def _of_step(step: StepPlan) -> Iterator[str]:
     limits = [name for name in ("memory", "cpu", "pids") if getattr(step.limits, name) is not None]
     if limits:
         yield f"limits ({', '.join(limits)}) aren't enforced in this version"
-    if step.sandbox == "on":
-        yield "sandbox: true has no effect in this version; the step runs as the daemon's user"
     if step.narration != "channel":
         yield f"narration: {step.narration} isn't read in this version; its lines are plain output"

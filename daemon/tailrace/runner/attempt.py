@@ -10,6 +10,7 @@ from typing import Literal
 
 from msgspec import UNSET
 
+from tailrace.bubblewrap import Bubblewrap
 from tailrace.core.deadline import Deadline
 from tailrace.core.events import CauseCode, Kill, Notice, StepStarted
 from tailrace.core.mask import Masker
@@ -30,6 +31,7 @@ from tailrace.runner.invocation import Invocation, invocation_of
 from tailrace.runner.narration import Narration
 from tailrace.runner.output import Output
 from tailrace.runner.places import Places, make_places
+from tailrace.runner.sandbox import OVERHEAD, Sandbox, SandboxedEnd, bubblewrap_for, view_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,7 @@ class Attempt:
         self.output: Output | None = None  # once a process has started
         self.places: Places | None = None
         self.workdir: Path | None = None
+        self._sandbox: Sandbox | None = None
 
     @property
     def unread(self) -> int:
@@ -158,6 +161,7 @@ class Attempt:
             params=ctx.params_json(), params_secret=bool(ctx.file.params_masked),
         )  # fmt: skip
         try:
+            bubblewrap = await bubblewrap_for(ctx, step, scope)
             invocation = invocation_of(ctx, step, scope)
         except TailraceError as exc:
             self._announce(None)
@@ -167,11 +171,13 @@ class Attempt:
         log = AttemptLog(ctx.run.log(step.id, self.number))
         narration = Narration(ctx, step.id, self._label, self.places)
         try:
-            leader = self._start(invocation, scope)
+            leader = self._start(invocation, scope, bubblewrap)
             if isinstance(leader, AttemptResult):
                 return leader
             return await self._supervise(leader, log, narration)
         finally:
+            if self._sandbox is not None:
+                self._sandbox.close()
             with ctx.disk_guard():
                 narration.finish()
                 log.sync()
@@ -187,14 +193,19 @@ class Attempt:
             )
         )  # fmt: skip
 
-    def _start(self, invocation: Invocation, scope: Scope) -> process.Leader | AttemptResult:
+    def _start(
+        self, invocation: Invocation, scope: Scope, bubblewrap: Bubblewrap | None
+    ) -> process.Leader | AttemptResult:
+        assert self.places is not None
+        argv, pass_fds = invocation.argv, invocation.pass_fds
         try:
-            return process.start(
-                invocation.argv,
-                cwd=invocation.cwd,
-                env=self._environment(scope),
-                pass_fds=invocation.pass_fds,
-            )
+            env = self._environment(scope, sandboxed=bubblewrap is not None)
+            if bubblewrap is not None:
+                view = view_of(self._ctx, self._step, self.places, invocation.cwd)
+                self._sandbox = Sandbox(bubblewrap, view, argv, env=env, marker=self._marker())
+                argv, env = self._sandbox.argv, self._sandbox.env
+                pass_fds = (*pass_fds, *self._sandbox.pass_fds)
+            return process.start(argv, cwd=invocation.cwd, env=env, pass_fds=pass_fds)
         except (OSError, ValueError) as exc:
             why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
             return AttemptResult(
@@ -204,12 +215,15 @@ class Attempt:
             )
         finally:
             invocation.close()
+            if self._sandbox is not None:
+                self._sandbox.close_inherited()
 
-    def _environment(self, scope: Scope) -> dict[str, str]:
+    def _environment(self, scope: Scope, *, sandboxed: bool) -> dict[str, str]:
         ctx, step, places = self._ctx, self._step, self.places
         assert places is not None
         return {
             **base_environment(ctx.settings.step_env),
+            **({"HOME": str(places.home)} if sandboxed else {}),
             "TMPDIR": str(places.tmp),
             **{name: render(value, scope) for name, value in step.env.items()},
             **{name: ctx.secrets[name] for name in step.secrets},
@@ -287,7 +301,7 @@ class Attempt:
         self, leader: process.Leader, output: Output, narration: Narration
     ) -> StopRequest | None:
         """Wait for the leader's exit (None), or for a reason to stop it."""
-        exited = asyncio.ensure_future(leader.wait())
+        exited = asyncio.ensure_future(self._end_of(leader))
         try:
             while True:
                 self._nudged.clear()
@@ -311,6 +325,18 @@ class Attempt:
                     return request
         finally:
             exited.cancel()
+
+    async def _end_of(self, leader: process.Leader) -> None:
+        """Wait for the end of the step's own process, which may leave others behind."""
+        if self._sandbox is None:
+            await leader.wait()
+            return
+        ends = [asyncio.ensure_future(end) for end in (leader.wait(), self._sandbox.left())]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
 
     def _silence_left_s(self, output: Output, narration: Narration) -> float | None:
         """Return for how long it may still be silent; a pause and an open prompt don't count."""
@@ -339,6 +365,8 @@ class Attempt:
 
     def _tell_leftovers(self, kill: Kill) -> None:
         count = max(kill.signalled, kill.forced)
+        if self._sandbox is not None:
+            count = max(count - OVERHEAD, 1)
         text = f"{count} process{'' if count == 1 else 'es'} outlived the step and had to be ended"
         if kill.survivors:
             names = ", ".join(f"{item.pid} ({item.cmd})" for item in kill.survivors)
@@ -355,6 +383,11 @@ class Attempt:
         refusal: str | None,
     ) -> AttemptResult:
         returncode = leader.returncode
+        if self._sandbox is not None:
+            told = self._sandbox.end()
+            returncode = told.returncode_of(returncode, forced=kill is not None and kill.forced > 0)
+            if request is None and not told.started:
+                return self._without_sandbox(told, output)
         conclusion: Literal["success", "error", "aborted", "skipped"] = "success"
         cause: str | None = None
         code: CauseCode | None = None
@@ -370,6 +403,16 @@ class Attempt:
                 cause, code = f"{cause}, and {wrong}", "disk"
         return AttemptResult(
             conclusion=conclusion, returncode=returncode, cause=cause, cause_code=code, kill=kill,
+            lines=output.lines, bytes=output.size,
+        )  # fmt: skip
+
+    def _without_sandbox(self, told: SandboxedEnd, output: Output) -> AttemptResult:
+        """Return the result of a step that never began, for its sandbox or its program."""
+        cause = "its sandbox can't be made; its output says why"
+        if told.errno is not None:
+            cause = f"could not start {told.program!r}: {os.strerror(told.errno)}"
+        return AttemptResult(
+            conclusion="error", cause=cause, cause_code="requirement",
             lines=output.lines, bytes=output.size,
         )  # fmt: skip
 

@@ -44,6 +44,7 @@ class RunContext:
     artifacts: list[Artifact] = field(default_factory=list)
     collecting: asyncio.Lock = field(default_factory=asyncio.Lock)  # one step's files at a time
     primary: str | None = None  # name of the primary artifact
+    unsandboxed: set[str] = field(default_factory=set)  # steps whose lack of a sandbox was told
     leaders: set[int] = field(default_factory=set)  # pids of all leaders that live
     maskers: weakref.WeakSet[Masker] = field(default_factory=weakref.WeakSet)  # of open streams
     prompts: Prompts = field(init=False)

@@ -46,6 +46,11 @@ class Places:
         """``$TMPDIR``."""
         return self.folder / "tmp"
 
+    @property
+    def home(self) -> Path:
+        """``$HOME`` of a sandboxed step."""
+        return self.folder / "home"
+
     def remove(self) -> None:
         """Remove everything; what a process makes meanwhile may stay until the run's end."""
         remove_tree(self.folder)
@@ -75,7 +80,7 @@ def make_places(
     with open(fd, "wb") as file:
         file.write(params)
     places = Places(folder, params_file)
-    for path in (places.artifacts, places.answers, places.tmp):
+    for path in (places.artifacts, places.answers, places.tmp, places.home):
         path.mkdir(mode=0o700)
     places.output.touch(mode=0o600)
     return places

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from tailrace import wire
+from tailrace.bubblewrap import UnusableError, find_bubblewrap
 from tailrace.core import events
 from tailrace.core.mask import MaskRules, SecretTooShortError
 from tailrace.core.plan import CloneAction, ParamValue, Plan, RunFile
@@ -231,6 +232,7 @@ class Acceptor:
             trusted=run_file.trusted,
             reused=run_file.reused,
         )
+        problems += _sandbox_problems(plan, run_file.reused)
         secrets = self._resolve(plan, problems) | userinfo_secrets(params.values())
         rules = self._rules(secrets, problems)
         if problems:
@@ -306,6 +308,18 @@ def _check_params_known(run_file: RunFile) -> None:
     if run_file.params_masked:
         hint = "start a new run and give " + ", ".join(run_file.params_masked)
         raise InvalidInputError([Problem("params", "its parameters held a secret", hint)])
+
+
+def _sandbox_problems(plan: Plan, reused: Collection[str]) -> list[Problem]:
+    """Return a problem for each step that must be sandboxed, where nothing can be."""
+    steps = [s.id for s in plan.steps if s.sandbox == "required" and s.id not in reused]
+    if not steps:
+        return []
+    try:
+        find_bubblewrap()
+    except UnusableError as exc:
+        return [Problem(f"steps.{step}.sandbox", exc.problem, exc.hint) for step in steps]
+    return []
 
 
 _MISSING_HINTS: Final = {
