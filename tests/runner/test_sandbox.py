@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 import pytest
 
+from git_server import Repository, make_repository, serve_git
 from programs import require
 from runs import accept, eventually, execute, executing, plan_of, processes_of, script
 from tailrace.core.plan import CloneAction, CommandAction, StepPlan
@@ -172,7 +172,7 @@ async def test_the_ordinary_life_of_a_step_goes_on_in_a_sandbox(state: StateDir)
         r"""
     echo "sum=$((40 + 2))" >> "$TAILRACE_OUTPUT"
     echo '{"event":"progress","percent":40}' >> "$TAILRACE_EVENTS"
-    echo page > "$TAILRACE_ARTIFACTS/page.txt"
+    echo page > "$TAILRACE_ARTIFACTS/page.txt"; chmod u+s "$TAILRACE_ARTIFACTS/page.txt"
     cat "$TAILRACE_PARAMS"; echo; cat "$TAILRACE_COLLECTED/before.txt"
     ! echo x 2>/dev/null > "$TAILRACE_COLLECTED/before.txt"
     cd "$TAILRACE_WORKSPACE" && git init -q . && git status --short | sort | wc -l
@@ -204,6 +204,7 @@ async def test_the_ordinary_life_of_a_step_goes_on_in_a_sandbox(state: StateDir)
     assert done.text("after") == "42\n.git\n"
     names = [item["name"] for item in done.told("artifact")]
     assert names == ["before.txt", "page.txt"]
+    assert (done.run.artifacts / "page.txt").stat().st_mode & 0o7777 == 0o600  # not setuid
     assert not list(Path("/dev/shm").glob("d"))
 
 
@@ -335,16 +336,32 @@ async def test_without_bubblewrap_a_step_runs_as_ever_or_not_at_all(
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Path:
+def repository(tmp_path: Path) -> Repository:
     """A git repository with one commit."""
-    git = ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b")
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
-    return tmp_path
+    made = make_repository(tmp_path / "site" / "source")
+    made.commit("first", readme="hello")
+    return made
+
+
+async def test_a_clone_in_a_sandbox_reaches_its_server(
+    state: StateDir, tmp_path: Path, repository: Repository
+) -> None:
+    """It has the network without being told, and what it clones is there for the next step."""
+    require("git")
+    with serve_git(tmp_path / "site") as server:
+        clone = StepPlan(
+            id="clone", base="clone", label="clone", sandbox="required",
+            action=CloneAction(url=f"{server.url}/source", path="src"),
+        )  # fmt: skip
+        done = await execute(state, plan_of(clone, boxed("next", "cat src/readme", "clone")))
+
+    assert done.finished("clone")["status"] == "success", done.text("clone")
+    assert done.text("next") == "hello"
+    assert done.told("notice") == []
 
 
 async def test_a_folder_is_cloned_without_a_sandbox_or_not_at_all(
-    state: StateDir, repository: Path
+    state: StateDir, repository: Repository
 ) -> None:
     """A repository's parts may lie anywhere on the machine, and git shall find them."""
     modes: tuple[Literal["on", "required"], ...] = ("on", "required")
@@ -354,7 +371,7 @@ async def test_a_folder_is_cloned_without_a_sandbox_or_not_at_all(
             *(
                 StepPlan(
                     id=mode, base=mode, label=mode, sandbox=mode,
-                    action=CloneAction(url=str(repository), path=mode),
+                    action=CloneAction(url=str(repository.path), path=mode),
                 )
                 for mode in modes
             )
