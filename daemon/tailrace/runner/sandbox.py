@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -46,8 +47,7 @@ _MOST_STATUS: Final = 4096  # bytes; the step may write there too if it wants to
 class View:
     """What a sandboxed process sees besides programs; all are absolute."""
 
-    system: Sequence[Bind]
-    hidden: Sequence[Path]  # links resolved: the state folder, secrets, sockets
+    system: tuple[list[str], list[str]]  # what `system_options` returned
     writable: Sequence[Bind]
     readable: Sequence[Bind]
     state: Path  # the state folder
@@ -59,7 +59,7 @@ class View:
 def options_of(bubblewrap: Bubblewrap, view: View) -> list[str]:
     """Return bwrap's options for a view; later ones lie over earlier ones."""
     options = bubblewrap.start(network=view.network)
-    begin, end = system_options(view.system, view.hidden)
+    begin, end = view.system
     options += ["--bind", str(view.tmp), str(_TMP)]  # first: an installation may lie there too
     if view.state.is_relative_to(_TMP):  # the way to the step's places is writable nowhere
         options += ["--tmpfs", str(view.state)]
@@ -238,14 +238,16 @@ def view_of(ctx: RunContext, step: StepPlan, places: Places, cwd: Path) -> View:
         trusted = (settings.git.known_hosts, settings.git.ca_file, "~/.ssh/known_hosts")
         for path in (Path(os.path.expanduser(name)) for name in trusted if name):  # noqa: PTH111 - never raises
             readable += both_ways(path) if path.is_file() else []
-    hidden = (ctx.state.path, settings.secrets_dir, settings.socket)
+    hidden = [str(ctx.state.path), *filter(None, (settings.secrets_dir, settings.socket))]
     return View(
-        system=system_binds(base_environment(settings.step_env)["PATH"].split(os.pathsep)),
-        hidden=[
-            Path(real)
-            for real in (os.path.realpath(path) for path in hidden if path)
-            if os.path.lexists(real)
-        ],
+        system=_system(
+            base_environment(settings.step_env)["PATH"],
+            tuple(
+                path
+                for path in dict.fromkeys(map(os.path.realpath, hidden))
+                if os.path.lexists(path)
+            ),
+        ),
         writable=[*both_ways(ctx.workspace), *both_ways(places.folder)],
         readable=readable,
         state=ctx.state.path,
@@ -253,6 +255,12 @@ def view_of(ctx: RunContext, step: StepPlan, places: Places, cwd: Path) -> View:
         cwd=cwd,
         network=is_clone if step.network is None else step.network,
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _system(path: str, hidden: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Return what `system_options` does for all steps of a run."""
+    return system_options(system_binds(path.split(os.pathsep)), [Path(item) for item in hidden])
 
 
 def _memory_file(name: str, items: Sequence[str]) -> int:
