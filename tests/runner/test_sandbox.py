@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,9 @@ from git_server import Repository, make_repository, serve_git
 from programs import require
 from runs import accept, eventually, execute, executing, plan_of, processes_of, script
 from tailrace.core.plan import CloneAction, CommandAction, StepPlan
-from tailrace.rundir.layout import StateDir
+from tailrace.rundir.layout import RunDir, StateDir
+from tailrace.runner.containment import is_alive
+from tailrace.worker.lost import kill_processes
 
 HOSTILE = r"""
 import contextlib, ctypes, json, os, signal, socket, stat, sys
@@ -281,15 +283,29 @@ async def test_a_cancel_gives_sandboxed_processes_their_grace(state: StateDir) -
     ]  # fmt: skip
 
 
+# It leaves its session, its parent and its environment, and is deaf to SIGTERM.
+HIDDEN = (
+    "(trap '' TERM; env -i setsid -f bash -c 'echo hidden; while :; do sleep 0.1; done' "
+    '"$TAILRACE_RUN_ID"); sleep 600'
+)
+
+
+def left_of(run: RunDir) -> list[int]:
+    """The living processes that have the run in their environment or their arguments."""
+    found = processes_of(run)
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):
+            if folder.name.isdigit() and run.id.encode() in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return [pid for pid in found if is_alive(pid)]
+
+
 async def test_nothing_outlives_a_sandbox_that_is_stopped(state: StateDir) -> None:
-    """Not a process that leaves its session, its parent and its environment, deaf to SIGTERM."""
-    hide = (
-        "(trap '' TERM; env -i setsid -f bash -c \"trap '' TERM; echo hidden; "
-        'while :; do sleep 0.1; done") ; sleep 600'
-    )
-    run = accept(state, plan_of(boxed("nasty", hide, grace_ms=100)))
+    """Not even what takes care to be found by nothing."""
+    run = accept(state, plan_of(boxed("nasty", HIDDEN, grace_ms=100)))
     async with executing(run) as execution:
         await execution.until("log", step="nasty", text="hidden")
+        assert len(left_of(run)) >= 3
         await execution.send("cancel")
         await execution.wait()
 
@@ -297,7 +313,19 @@ async def test_nothing_outlives_a_sandbox_that_is_stopped(state: StateDir) -> No
     assert kill["survivors"] == []
     assert kill["forced"] >= 1
     assert execution.finished("nasty")["status"] == "aborted"
-    await eventually(lambda: processes_of(run) == [])
+    assert left_of(run) == []
+
+
+async def test_nothing_outlives_a_sandbox_whose_runner_is_killed(state: StateDir) -> None:
+    """Whoever ends the lost run finds the first process of the sandbox, and all end with it."""
+    run = accept(state, plan_of(boxed("nasty", HIDDEN)))
+    async with executing(run) as execution:
+        await execution.until("log", step="nasty", text="hidden")
+        execution.process.kill()
+        await execution.process.wait()
+        kill_processes(run.id)
+
+    await eventually(lambda: left_of(run) == [])
 
 
 async def test_what_a_sandboxed_step_leaves_behind_is_ended_and_counted(state: StateDir) -> None:
