@@ -169,7 +169,8 @@ def system_binds(path: Iterable[str]) -> list[Bind]:
     for place in dict.fromkeys(ours):
         real = Path(os.path.realpath(place))
         binds += [Bind(real, dest, needed=True) for dest in dict.fromkeys((place, real))]
-    return [bind for bind in binds if bind.source.exists()]
+    # Not Path.exists: that raises for what may not be looked at, such as root's in PATH.
+    return [bind for bind in binds if os.path.exists(bind.source)]  # noqa: PTH110 - see above
 
 
 def _holds_programs(folder: Path) -> bool:
@@ -177,7 +178,7 @@ def _holds_programs(folder: Path) -> bool:
     homes = (Path("/root"), Path(os.path.expanduser("~")))  # noqa: PTH111 - never raises
     return (
         len(folder.parts) > 2
-        and folder.is_dir()
+        and os.path.isdir(folder)  # noqa: PTH112 - False, too, where it may not be looked at
         and folder.parts[1] not in ("proc", "sys", "dev")
         and not any(home.is_relative_to(folder) for home in homes)
         and folder.parent != Path("/home")
@@ -212,7 +213,9 @@ def system_options(binds: Sequence[Bind], hidden: Sequence[Path]) -> tuple[list[
             # /bin -> usr/bin: bound, it would be a second way to what is covered in /usr.
             options += ["--symlink", str(bind.source), str(bind.place)]
         else:
-            options += ["--ro-bind", str(bind.source), str(bind.place)]
+            # A folder of PATH may be gone since.
+            show = "--ro-bind" if bind.needed else "--ro-bind-try"
+            options += [show, str(bind.source), str(bind.place)]
     for bind in shown:
         for place in hidden:
             if place.is_relative_to(bind.source):
