@@ -13,6 +13,7 @@ import contextlib
 import functools
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ from tailrace.runner.places import Places
 OVERHEAD: Final = 2  # processes of the sandbox itself: bwrap outside, the entry process inside
 _KILLED: Final = 128 + signal.SIGKILL  # as bwrap tells it
 _TMP: Final = Path("/tmp")  # noqa: S108 - a private one
-_MOST_STATUS: Final = 4096  # bytes; the step may write there too if it wants to
+_MOST_STATUS: Final = 4096  # bytes; a step that traces PID 1 could write there, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +132,9 @@ class Sandbox:
             raise ValueError("a NUL can't be handed over")  # it would end a variable
         options = _memory_file("options", options_of(bubblewrap, view))
         variables = _memory_file("environment", [f"{name}={env[name]}" for name in env])
-        self._status, status = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        os.set_blocking(status, True)
+        # Sockets, because the step could open a pipe's other end in /proc/1/fd.
+        self._status, status = (end.detach() for end in socket.socketpair())
+        os.set_blocking(self._status, False)
         self.pass_fds: tuple[int, ...] = (options, variables, status)
         entry = [sys.executable, "-I", "-S", sandbox_entry.__file__, str(status), str(variables)]
         self.argv = [bubblewrap.program, "--args", str(options), "--as-pid-1", "--", *entry, *argv]

@@ -2,7 +2,7 @@
 
 Executed by its path inside the sandbox, as ``python -I -S sandbox_entry.py
 STATUS ENV PROGRAM [ARGUMENT]…``, with two inherited descriptors: STATUS is a
-pipe that takes one line for each thing that happens, ENV holds the step's
+socket that takes one line for each thing that happens, ENV holds the step's
 environment as NAME=VALUE, each ended by NUL. Imports nothing but what the
 interpreter has loaded anyway: every sandboxed step waits for it.
 
