@@ -25,6 +25,7 @@ from tailrace.core.ulid import new_ulid
 from tailrace.errors import ConflictError, InvalidInputError, Problem
 from tailrace.http.server import Server, serving
 from tailrace.pipeline.catalog import Catalog
+from tailrace.pipeline.model import Pipeline
 from tailrace.pipeline.params import check_params
 from tailrace.rundir.changes import Changes
 from tailrace.rundir.feed import Feed
@@ -281,6 +282,16 @@ class SmallWorker:
         """Give the rows that the test puts; None ends it."""
         while (row := await self.rows.get()) is not None:
             yield row
+
+    def timetable(self, pipeline: Pipeline) -> tuple[wire.ScheduleView, ...]:
+        """One time a schedule."""
+        return tuple(
+            wire.ScheduleView(
+                cron=each.cron, timezone=each.timezone, catch_up=each.catch_up,
+                next_run_at="2030-01-01T00:00:00.000Z",
+            )
+            for each in pipeline.on.schedule
+        )  # fmt: skip
 
     async def gauges(self) -> dict[str, float]:
         """Some figures."""

@@ -67,8 +67,8 @@ class Yard:
 
     @asynccontextmanager
     async def worker(self, *, begin: bool = True, **more: Any) -> AsyncIterator[Worker]:
-        """Run a worker; ``target`` and ``gone_s`` are its own, the rest are settings."""
-        own = {key: more.pop(key) for key in ("target", "gone_s") if key in more}
+        """Run a worker; ``target``, ``gone_s`` and ``clock`` are its own, the rest are settings."""
+        own = {key: more.pop(key) for key in ("target", "gone_s", "clock") if key in more}
         settings = self.settings(**more)
         made = Worker(self.state, settings, self.catalog, self.secrets(settings), **own)
         async with made as worker:

@@ -116,8 +116,13 @@ def _file_url(run: Snapshot, base: str | None) -> str | None:
     return run.file_url
 
 
-def pipeline_view(entry: Entry, last: list[RunRow], base: str | None) -> wire.PipelineView:
-    """Return a pipeline with its last runs, or with its mistakes."""
+def pipeline_view(
+    entry: Entry,
+    last: list[RunRow],
+    base: str | None,
+    schedules: tuple[wire.ScheduleView, ...] = (),
+) -> wire.PipelineView:
+    """Return a pipeline with its last runs and its schedules, or with its mistakes."""
     runs = tuple(run_summary(row, base) for row in last)
     pipeline = entry.pipeline
     if pipeline is None:
@@ -146,6 +151,8 @@ def pipeline_view(entry: Entry, last: list[RunRow], base: str | None) -> wire.Pi
             )
             for step in pipeline.steps.values()
         ),
+        next_run_at=min(filter(None, (each.next_run_at for each in schedules)), default=None),
+        schedules=schedules,
         last_runs=runs,
     )
 

@@ -321,6 +321,17 @@ class Mistake(msgspec.Struct, frozen=True, kw_only=True):
     position: str | None = None  # FILE:LINE:COLUMN
 
 
+class ScheduleView(msgspec.Struct, frozen=True, kw_only=True):
+    """One of a pipeline's schedules."""
+
+    cron: str
+    timezone: str
+    catch_up: str  # skip or once
+    next_run_at: str | None = None
+    last_run: str | None = None  # id of the last run that it started
+    refusal: str | None = None  # why its last time started none
+
+
 class PipelineView(msgspec.Struct, frozen=True, kw_only=True):
     """``GET /pipelines/{name}``; where there are mistakes, only they and the last runs."""
 
@@ -331,7 +342,8 @@ class PipelineView(msgspec.Struct, frozen=True, kw_only=True):
     depths: tuple[str, ...] = ()
     default_depth: str | None = None
     graph: tuple[PipelineNode, ...] = ()
-    next_run_at: str | None = None
+    next_run_at: str | None = None  # the first of its schedules' times; None without a daemon
+    schedules: tuple[ScheduleView, ...] = ()
     last_runs: tuple[RunSummary, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
 

@@ -16,6 +16,7 @@ from tailrace.http.auth import Caller
 from tailrace.http.metrics import Metrics
 from tailrace.http.route import Route
 from tailrace.pipeline.catalog import Catalog
+from tailrace.pipeline.model import Pipeline
 from tailrace.rundir.feed import Feed
 from tailrace.rundir.layout import StateDir
 from tailrace.settings import Settings
@@ -78,6 +79,9 @@ class Worker(Protocol):
 
     def list_changes(self) -> AsyncIterator[RunRow]:
         """Give every run that changes its status, as it does."""
+
+    def timetable(self, pipeline: Pipeline) -> tuple[wire.ScheduleView, ...]:
+        """Return a pipeline's schedules."""
 
     async def gauges(self) -> Mapping[str, float]:
         """Return figures for ``/metrics``."""

@@ -17,6 +17,8 @@ _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 _HELP: Final = {
     "runs": "Runs by status.",
+    "schedules": "Schedules that are followed.",
+    "schedule_refusals": "Scheduled times that started no run, since the daemon started.",
     "queue_length": "Runs that wait to be started.",
     "pipe_bytes": "Bytes that steps have printed and runners haven't read.",
     "held_bytes": "Bytes that runners have read and not written yet: held back or gathered.",

@@ -44,8 +44,10 @@ def _entries(request: web.Request) -> list[Entry]:
 
 
 def _view(request: web.Request, entry: Entry) -> wire.PipelineView:
-    last, _ = request.app[WORKER].list(pipeline=entry.name, limit=_LAST_RUNS)
-    return pipeline_view(entry, last, base_url(request))
+    worker = request.app[WORKER]
+    last, _ = worker.list(pipeline=entry.name, limit=_LAST_RUNS)
+    schedules = () if entry.pipeline is None else worker.timetable(entry.pipeline)
+    return pipeline_view(entry, last, base_url(request), schedules)
 
 
 ROUTES: Final = (
@@ -61,7 +63,7 @@ ROUTES: Final = (
         method="GET",
         path=f"{API}/pipelines/{{name}}",
         handler=show,
-        summary="Show a pipeline: params, graph, last runs, mistakes",
+        summary="Show a pipeline: params, graph, schedules, last runs, mistakes",
         scope="read",
         answers=(Answer(200, "the pipeline", wire.PipelineView),),
     ),

@@ -20,14 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from tailrace.errors import (
-    InvalidInputError,
-    Problem,
-    TailraceError,
-    UnavailableError,
-    UnknownError,
-)
+from tailrace.errors import InvalidInputError, Problem, UnknownError
 from tailrace.rundir.layout import StateDir
+from tailrace.store.database import StateDatabase
 
 Scope = Literal["read", "run", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
@@ -35,7 +30,6 @@ FIRST: Final = "owner"  # name of the token that is made on first start
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _PIPELINE: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
-_RETRY_S: Final = 60  # when a disk that is full or failing is worth another try
 _TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS tokens (
   hash BLOB PRIMARY KEY NOT NULL, name TEXT NOT NULL UNIQUE, scopes TEXT NOT NULL, pipelines TEXT,
@@ -77,38 +71,8 @@ class TokenStore:
             InvalidInputError: the file is damaged.
             OSError, UnavailableError: it can't be used.
         """
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=5)
-        self._path = path
-        try:
-            self._do("PRAGMA journal_mode = WAL")
-            for table in _TABLES:
-                self._do(table)
-        except (sqlite3.Error, TailraceError):
-            self._db.close()
-            raise
-
-    def _do(self, statement: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
-        """Execute a statement.
-
-        Raises:
-            InvalidInputError: the file is damaged.
-            UnavailableError: the disk is full or failing.
-        """
-        try:
-            return self._db.execute(statement, values)
-        except sqlite3.OperationalError as exc:
-            message = f"{self._path} can't be used: {exc}; is its disk full or read-only?"
-            raise UnavailableError(message, retry_after_s=_RETRY_S) from exc
-        except sqlite3.DatabaseError as exc:
-            if (
-                type(exc) is not sqlite3.DatabaseError
-            ):  # one of our statements', such as a name twice
-                raise
-            hint = "put back a copy; without it, remove the file, and all tokens are made anew"
-            raise InvalidInputError(
-                [Problem(str(self._path), f"is damaged: {exc}", hint)]
-            ) from None
+        self._db = StateDatabase(path, _TABLES)
+        self._do = self._db.execute
 
     def close(self) -> None:
         """Close the file."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -28,6 +29,7 @@ from tailrace.errors import (
     UnknownError,
 )
 from tailrace.pipeline.catalog import Catalog
+from tailrace.pipeline.model import Pipeline
 from tailrace.rundir.changes import Changes
 from tailrace.rundir.feed import Feed
 from tailrace.rundir.layout import StateDir
@@ -35,6 +37,7 @@ from tailrace.rundir.lock import is_held, try_lock
 from tailrace.rundir.snapshot import read_run_file, read_snapshot
 from tailrace.settings import Settings
 from tailrace.store.index import RunRow
+from tailrace.store.marks import ScheduleMarks
 from tailrace.store.rebuild import read_row, row_of, run_ids
 from tailrace.store.state import hold_state
 from tailrace.store.steady import SteadyIndex
@@ -50,6 +53,7 @@ from tailrace.worker.prepared import Accepted
 from tailrace.worker.presence import GONE_S, Presence
 from tailrace.worker.queue import Queue
 from tailrace.worker.repeat import repeat_of
+from tailrace.worker.schedule import Scheduler
 from tailrace.worker.secrets import SecretStore
 from tailrace.worker.steering import (
     RUNNER_GAUGES,
@@ -78,7 +82,8 @@ class Worker:
     following; runs go on, and the next worker finds them.
 
     ``target`` is what a runner executes, ``gone_s`` how long a run with
-    ``on_disconnect: cancel`` goes on unwatched; tests set them.
+    ``on_disconnect: cancel`` goes on unwatched, and ``clock`` what schedules go
+    by (seconds since 1970); tests set them.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class Worker:
         *,
         target: str = forkserver.TARGET,
         gone_s: float = GONE_S,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.state = state
         self.settings = settings
@@ -98,6 +104,8 @@ class Worker:
         self._acceptor = Acceptor(state, settings, catalog, secrets, None)
         self._intake: Intake
         self._lives: Lives
+        self._scheduler: Scheduler
+        self._clock = clock
         self._base_url: str | None = None
         self._begun = False
         self._closing = False  # no more run is started
@@ -119,7 +127,8 @@ class Worker:
         """Take the state folder, bring the index up to date and adopt what is there.
 
         Raises:
-            InvalidInputError: another daemon uses the folder.
+            InvalidInputError: another daemon uses the folder, or its ``state.db`` is damaged.
+            UnavailableError: ``state.db`` can't be used.
         """
         async with AsyncExitStack() as opened:
             opened.enter_context(hold_state(self.state))
@@ -139,6 +148,11 @@ class Worker:
             )
             self._intake = Intake(
                 self._acceptor, self.settings, self.index, self._lives, self._queue, self._accepted
+            )
+            marks = ScheduleMarks(self.state.state_db)
+            opened.callback(marks.close)
+            self._scheduler = Scheduler(
+                lambda: self.catalog, marks, self.submit, self._run_by_key, self._clock
             )
             opened.push_async_callback(self._lives.fork_server.close)
             opened.push_async_callback(self._tasks.close)
@@ -163,6 +177,7 @@ class Worker:
             await self._lives.fork_server.start()
             await self._lives.fork_server.make_ready(self._acceptor.usual_handover)
         self._admit()
+        self._tasks.start(self._scheduler.keep(), name="keep the schedule")
 
     def reload(self, settings: Settings, catalog: Catalog, secrets: SecretStore) -> None:
         """Work by other settings from the next run on (SIGHUP); the state folder stays."""
@@ -196,6 +211,7 @@ class Worker:
     async def __aexit__(self, *exc: object) -> None:
         """Stop admitting, and let go of everything; live runs go on."""
         self._closing = True
+        self._scheduler.stop()
         self._presence.close()
         self._board.close()
         for waiting in self._queue:
@@ -259,6 +275,11 @@ class Worker:
         """
         work = self._intake.submit(submission)
         return await asyncio.shield(self._tasks.start(work, name=f"submit {submission.pipeline}"))
+
+    def _run_by_key(self, key: str) -> str | None:
+        """Return the run that a key started, however long ago."""
+        row = self.index.by_key(key, since="")
+        return row.id if row else None
 
     async def retry(
         self,
@@ -567,6 +588,10 @@ class Worker:
         """Return how many runs are live, and how many wait in the queue."""
         return len(self._lives.entries), len(self._queue)
 
+    def timetable(self, pipeline: Pipeline) -> tuple[wire.ScheduleView, ...]:
+        """Return a pipeline's schedules: as `Scheduler.timetable`."""
+        return self._scheduler.timetable(pipeline)
+
     async def gauges(self) -> dict[str, float]:
         """Return figures for ``/metrics``, without runners that don't answer at once."""
         asked = await asyncio.gather(*(runner_gauges(live) for live in self._lives))
@@ -576,6 +601,8 @@ class Worker:
             counts
             | buffers
             | {
+                "schedules": self._scheduler.followed,
+                "schedule_refusals": self._scheduler.refusals,
                 "queue_length": len(self._queue),
                 "ring_bytes": self._feeds.ring_bytes,
                 "live_runs": len(self._lives.entries),
