@@ -46,7 +46,10 @@ async def _pipelines(session: Session) -> None:
             rows.append([*row, Line().add(f"broken: {told[0]}", "bad")])
             rows += [[Line(), Line(), Line().add(more, "bad")] for more in told[1:]]
         else:
-            rows.append([*row, Line().add(visible(pipeline.description.replace("\n", " ")))])
+            what = Line().add(visible(pipeline.description.replace("\n", " ")))
+            if pipeline.next_run_at:
+                what.add(f"  next run {pipeline.next_run_at[:16]}Z", "dim")
+            rows.append([*row, what])
     print_table(make_console(), ("PIPELINE", "PARAMS", "WHAT IT DOES"), rows)
 
 
