@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -28,9 +29,16 @@ class StateDatabase:
             InvalidInputError: the file is damaged; nothing was changed.
             OSError, UnavailableError: it can't be used.
         """
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # Never opened besides SQLite once it is there: closing a descriptor of a file drops all
+        # locks that the process has on it (fcntl(2)), those of its other connections too, and
+        # another process that closes then deletes the log that they still read.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         self._path = path
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=_WAIT_S)
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=_WAIT_S)
+        except sqlite3.OperationalError as exc:
+            raise self._unusable(exc) from exc
         try:
             self._open(tables, "FULL" if lasting else "NORMAL")
         except sqlite3.OperationalError as exc:
@@ -46,7 +54,7 @@ class StateDatabase:
         self._db.execute(f"PRAGMA synchronous = {synchronous}")
         verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
+            raise sqlite3.DatabaseError(" ".join(verdict.split()))
         for table in tables:
             self._db.execute(table)
 
