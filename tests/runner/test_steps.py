@@ -191,6 +191,18 @@ async def test_artifacts_are_collected_and_the_primary_one_ends_the_run(state: S
     assert artifact["url"].endswith(f"/api/v1/runs/{done.run.id}/artifacts/report.html")
 
 
+async def test_runs_of_a_pipeline_share_a_cache_that_others_cannot_read(state: StateDir) -> None:
+    """What one run leaves in ``$TAILRACE_CACHE``, the next one finds; another pipeline doesn't."""
+    text = 'cat "$TAILRACE_CACHE/kept" || echo warm > "$TAILRACE_CACHE/kept"'
+    first = await execute(state, plan_of(script("a", text)))
+    assert first.finished("a")["status"] == "success"
+    second = await execute(state, plan_of(script("a", text)))
+    assert second.text("a") == "warm\n"
+    assert (state.cache("test") / "kept").read_text() == "warm\n"
+    for folder in (state.caches, state.cache("test")):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
 async def test_an_error_is_retried_and_only_the_last_attempt_counts(state: StateDir) -> None:
     """The artifacts and outputs of a repeated attempt are dropped; each attempt has its log."""
     text = (

@@ -234,6 +234,7 @@ class Attempt:
             "TAILRACE_RUN_REF": ctx.file.ref,
             "TAILRACE_DEPTH": ctx.plan.depth or "",
             "TAILRACE_WORKSPACE": str(ctx.workspace),
+            "TAILRACE_CACHE": str(ctx.cache),
             "TAILRACE_ARTIFACTS": str(places.artifacts),
             "TAILRACE_COLLECTED": str(ctx.run.artifacts),
             "TAILRACE_OUTPUT": str(places.output),

@@ -87,6 +87,11 @@ class RunContext:
         """The run's workspace, or that of the run it repeats."""
         return self.state.workspace(self.file.workspace or self.file.id)
 
+    @property
+    def cache(self) -> Path:
+        """What all runs of the pipeline share."""
+        return self.state.cache(self.file.pipeline)
+
     def params_json(self) -> bytes:
         """Return the params with their types, for ``$TAILRACE_PARAMS``."""
         return msgspec.json.encode(dict(self.params))

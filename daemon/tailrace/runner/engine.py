@@ -92,6 +92,8 @@ class Engine:
         self._record(events.Started(worker=socket.gethostname(), containment=CONTAINMENT))
         with ctx.disk_guard():
             ctx.workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (ctx.cache.parent, ctx.cache):
+                folder.mkdir(mode=0o700, exist_ok=True)
             ctx.run.artifacts.mkdir(mode=0o700, exist_ok=True)
         self._loop.add_signal_handler(signal.SIGCHLD, lambda: reap_orphans(ctx.leaders))
         for number in (signal.SIGTERM, signal.SIGINT):
