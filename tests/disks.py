@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,14 @@ def small_disk(place: Path, size: str = "16M") -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def fill_but(disk: Path, leave: int) -> Path:
+    """Leave some bytes free; return the file that takes the others."""
+    file = disk / "filler"
+    with file.open("wb") as filler:
+        os.posix_fallocate(filler.fileno(), 0, shutil.disk_usage(disk).free - leave)
+    return file
 
 
 def fill(disk: Path) -> Path:

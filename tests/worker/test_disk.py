@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from daemons import Daemon, serving
-from disks import fill, small_disk
+from disks import fill, fill_but, small_disk
 from runs import eventually, read_events
 from tailrace.rundir.layout import RunDir
 
@@ -27,11 +27,12 @@ PIPELINES = {
 
 
 @pytest.fixture
-async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
-    """A daemon whose state folder is on a disk of 16 MB."""
+async def daemon(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Daemon]:
+    """A daemon whose state folder is on a disk of 16 MB, with a floor of 1 KB or as asked for."""
+    floor = {"TAILRACE_LIMITS__MIN_FREE": getattr(request, "param", "1K")}
     with small_disk(tmp_path / "state"):
         settings = f"max_runs: 1\nstep_env: {{GO: {tmp_path / 'go'}}}\n"
-        async with serving(tmp_path, PIPELINES, settings=settings) as served:
+        async with serving(tmp_path, PIPELINES, settings=settings, env=floor) as served:
             yield served
 
 
@@ -111,6 +112,25 @@ async def test_a_disk_that_was_full_before_takes_no_run(daemon: Daemon) -> None:
     await all_is_well(daemon)
 
 
+@pytest.mark.parametrize("daemon", ["8M"], indirect=True)
+async def test_a_run_that_waits_does_not_start_under_the_floor(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    """It goes on waiting, which the log tells, and starts when there is room again."""
+    first = await daemon.start("wait")
+    second = await daemon.start("good")
+    filler = fill_but(daemon.state.path, 4 << 20)
+    assert "under 8 MiB (limits.min_free)" in await refused(daemon, "good")
+    (tmp_path / "go").touch()
+    assert (await daemon.until_final(first["id"]))["status"] == "success"
+    await eventually(lambda: "runs_wait_for_room" in daemon.log.read_text())
+    assert (await daemon.get(f"/runs/{second['id']}"))["status"] == "queued"
+    filler.unlink()
+    assert (await daemon.until_final(second["id"]))["status"] == "success"
+    assert "runs_start_again" in daemon.log.read_text()
+
+
+@pytest.mark.parametrize("daemon", ["0K"], indirect=True)
 async def test_a_run_that_starts_on_a_full_disk_ends_truthfully(
     daemon: Daemon, tmp_path: Path
 ) -> None:

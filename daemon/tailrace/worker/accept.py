@@ -89,7 +89,7 @@ class Acceptor:
 
         Raises: as `accept`.
         """
-        self._check_disk()
+        self.check_disk()
         pipeline = self._pipeline(submission)
         self._check_requirements(pipeline)
         given = check_params(pipeline, submission.params, text=submission.text)
@@ -113,7 +113,7 @@ class Acceptor:
         It has the other's plan and params. Raises: as `accept`, and
         ConflictError where the other's workspace is gone.
         """
-        self._check_disk()
+        self.check_disk()
         old = repeat.of
         _check_params_known(old)
         with ExitStack() as resources:
@@ -139,9 +139,18 @@ class Acceptor:
             message = f"{self._state.workspaces}: {exc.strerror}"
             raise UnavailableError(message, retry_after_s=DISK_RETRY_S) from exc
 
-    def _check_disk(self) -> None:
+    def check_disk(self) -> None:
+        """Refuse to start anything on a disk with less than ``limits.min_free``: a statvfs(3).
+
+        Raises:
+            UnavailableError: it has less, or doesn't tell.
+        """
         least = self._settings.limits.min_free
-        free = shutil.disk_usage(self._state.path).free
+        try:
+            free = shutil.disk_usage(self._state.path).free
+        except OSError as exc:
+            message = f"{self._state.path}: {exc.strerror}"
+            raise UnavailableError(message, retry_after_s=DISK_RETRY_S) from exc
         if free < least:
             raise UnavailableError(
                 f"only {format_size(free)} free below {self._state.path}, and no run starts under "

@@ -109,6 +109,7 @@ class Worker:
         self._base_url: str | None = None
         self._begun = False
         self._closing = False  # no more run is started
+        self._short_of_room = False  # the last look found less than limits.min_free
         self._queue = Queue()
         self._board = Board()
         self._tasks = Tasks()
@@ -226,6 +227,8 @@ class Worker:
             try:
                 self.index.look_after()
                 self._lives.look_after_all()
+                if self._short_of_room:
+                    self._admit()
                 if self._note_runs_folder():
                     new = run_ids(self.state) - self._known - {self._intake.making}
                     for run_id in sorted(new):
@@ -346,8 +349,23 @@ class Worker:
             if run_id not in self._replaced:
                 self._replaced.add(run_id)
                 self._tasks.start(self._replace(run_id, newer), name=f"replace {run_id}")
-        for run_id in decision.start:
-            self._start(run_id)
+        if decision.start and self._has_room():
+            for run_id in decision.start:
+                self._start(run_id)
+
+    def _has_room(self) -> bool:
+        """Whether the disk has room for runs to start; those that wait do so until it has."""
+        try:
+            self._acceptor.check_disk()
+        except UnavailableError as exc:
+            if not self._short_of_room:
+                log.warning("runs_wait_for_room", waiting=len(self._queue), reason=str(exc))
+            self._short_of_room = True
+            return False
+        if self._short_of_room:
+            log.info("runs_start_again")
+        self._short_of_room = False
+        return True
 
     def _start(self, run_id: str) -> None:
         """Hand a run from the queue to a runner."""
