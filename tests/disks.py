@@ -34,6 +34,59 @@ def small_disk(place: Path, size: str = "16M") -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+# Tools of administrators aren't in everyone's PATH.
+_ADMIN = {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
+
+
+class FailingDisk:
+    """An ext4 of 24 MB in a file, mounted at ``place``."""
+
+    def __init__(self, image: Path, place: Path) -> None:
+        self._image, self._place = image, place
+
+    def turn_read_only(self) -> None:
+        """Fail as ext4 does on an error of its device: from now on nothing can be written."""
+        subprocess.run(["mount", "-o", "remount,abort", str(self._place)], check=True)
+
+    def repair(self) -> None:
+        """Mount what was on it by then again, on a disk that works."""
+        repaired = self._image.with_suffix(".repaired")
+        shutil.copyfile(self._image, repaired)
+        # Exit status 1 says that mistakes were found and mended.
+        check = ["e2fsck", "-fy", str(repaired)]
+        subprocess.run(check, check=False, capture_output=True, env=_ADMIN)
+        subprocess.run(["umount", "--lazy", str(self._place)], check=True)
+        subprocess.run(["mount", "-o", "loop", str(repaired), str(self._place)], check=True)
+
+
+@contextmanager
+def failing_disk(place: Path) -> Iterator[FailingDisk]:
+    """Mount a disk that can be made to fail at *place*, made if it is missing; a context.
+
+    Skips the calling test where this process can't, also where nothing may be
+    skipped: no installation brings a machine the loop device that this needs.
+    """
+    place.mkdir(exist_ok=True)
+    image = place.with_suffix(".image")
+    with image.open("wb") as file:
+        file.truncate(24 << 20)
+    commands = (
+        ["mkfs.ext4", "-q", "-E", "root_owner=0:0", str(image)],
+        ["mount", "-o", "loop", str(image), str(place)],
+    )
+    for command in commands:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=_ADMIN)
+        except FileNotFoundError:
+            pytest.skip(f"needs {command[0]}: install e2fsprogs and mount")
+        if done.returncode != 0:
+            pytest.skip(f"needs to mount a disk in a file: {done.stderr.strip()}")
+    try:
+        yield FailingDisk(image, place)
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
 def fill_but(disk: Path, leave: int) -> Path:
     """Leave some bytes free; return the file that takes the others."""
     file = disk / "filler"

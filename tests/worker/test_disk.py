@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -14,8 +16,8 @@ from typing import Any
 import pytest
 
 from daemons import Daemon, serving
-from disks import fill, fill_but, small_disk
-from runs import eventually, read_events
+from disks import failing_disk, fill, fill_but, small_disk
+from runs import eventually, processes_of, read_events
 from tailrace.rundir.layout import RunDir
 
 PIPELINES = {
@@ -173,6 +175,47 @@ async def test_a_login_on_a_full_disk_is_put_off(daemon: Daemon) -> None:
     async with daemon.client.get(login, allow_redirects=False) as answer:
         assert answer.status in (302, 303)
     assert "Traceback" not in daemon.log.read_text()
+
+
+async def test_a_disk_that_turns_read_only_under_a_run_is_survived(tmp_path: Path) -> None:
+    """The run's processes end, all that is there can be read, and a repaired disk goes on.
+
+    What the run's end was can't be written anywhere: the next daemon tells that it was lost.
+    """
+    text = "steps:\n  only:\n    run: while :; do echo tick; sleep 0.01; done\n"
+    with failing_disk(tmp_path / "state") as disk, contextlib.ExitStack() as ending:
+        async with serving(tmp_path, {**PIPELINES, "tick": text}) as daemon:
+            run = await daemon.start("tick")
+            folder = run_of(daemon, run)
+            log = folder.log("only", 1)
+            await eventually(lambda: log.exists() and log.stat().st_size > 50)
+            ending.callback(end_runner, folder)
+            disk.turn_read_only()
+            await eventually(lambda: processes_of(folder) == [])
+            assert (await daemon.get(f"/runs/{run['id']}"))["status"] == "running"
+            url = f"{daemon.url}/api/v1/runs/{run['id']}/steps/only/log"
+            async with daemon.client.get(url) as answer:
+                assert (await answer.text()).startswith("tick\ntick\n")
+            assert "Read-only file system" in await refused(daemon, "good")
+        assert daemon.process.returncode == 0, daemon.log.read_text()
+        assert "Traceback" not in daemon.log.read_text()
+        end_runner(folder)
+
+        disk.repair()
+        async with serving(tmp_path, PIPELINES) as daemon:
+            ended = await daemon.until_final(run["id"])
+            assert (ended["status"], ended["cause_code"]) == ("error", "lost")
+            check_whole(run_of(daemon, run))
+            await all_is_well(daemon)
+
+
+def end_runner(run: RunDir) -> None:
+    """End the process that writes a run's journal, which waits some minutes for its disk."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            opened = [fd.readlink() for fd in (folder / "fd").iterdir()]
+            if run.journal in opened:
+                os.kill(int(folder.name), signal.SIGKILL)
 
 
 def test_a_read_only_disk_is_named_by_the_command_line(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def try_lock(path: Path) -> int | None:
 def is_held(path: Path) -> bool:
     """Whether somebody holds the lock now; a missing file is free."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:
