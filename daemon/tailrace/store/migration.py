@@ -25,13 +25,18 @@ def migrate(state: StateDir, found: int, migrations: Sequence[Migration] = MIGRA
     step is in ``state.db.formatN``; ``version`` tells how far it got.
 
     Raises:
-        InvalidInputError: ``state.db`` can't be copied; nothing was changed.
-        OSError, sqlite3.Error: a step failed; the folder has the format that ``version`` tells.
+        InvalidInputError: ``state.db`` can't be copied, or a step failed; the folder has
+            the format that ``version`` tells.
     """
     for number in range(found, len(migrations) + 1):
         _copy(state.state_db, state.state_db.with_name(f"state.db.format{number}"))
-        migrations[number - 1](state)
-        write_version(state, number + 1)
+        try:
+            migrations[number - 1](state)
+            write_version(state, number + 1)
+        except (OSError, sqlite3.Error) as exc:
+            problem = f"{state.path} couldn't be brought to format {number + 1}: {exc}"
+            hint = f"mend that and start again; state.db.format{number} is a copy of what there was"
+            raise InvalidInputError([Problem("state_dir", problem, hint)]) from exc
 
 
 def write_version(state: StateDir, version: int) -> None:

@@ -29,7 +29,8 @@ def open_state(
 
     Raises:
         InvalidInputError: it can't be made or used, a newer Tailrace wrote it,
-            or it is of an older format and a daemon of that version uses it.
+            or it is of an older format, and can't be brought forward or is
+            used by a daemon of that version.
     """
     newest = 1 + len(migrations)
     state = StateDir(path.absolute())
