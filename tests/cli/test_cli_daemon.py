@@ -84,6 +84,25 @@ async def test_a_daemon_is_used_as_the_folders_are(daemon: Daemon, by_url: bool)
     assert (retried[0], last["event"], last["status"]) == (1, "summary", "error")
 
 
+async def test_the_list_of_pipelines_tells_when_each_runs_next(daemon: Daemon) -> None:
+    """The first time of its schedules, with what is known of each."""
+    pipelines = daemon.state.path.parent / "pipelines"
+    (pipelines / "night.yaml").write_text(
+        "on: {schedule: ['0 0 1 1 *', {cron: '30 4 1 1 *', timezone: Asia/Tokyo}]}\n"
+        "steps: {a: {run: 'true'}}\n"
+    )
+    shown = await daemon.get("/pipelines/night")
+    assert [(each["cron"], each["next_run_at"][4:]) for each in shown["schedules"]] == [
+        ("0 0 1 1 *", "-01-01T00:00:00.000Z"), ("30 4 1 1 *", "-12-31T19:30:00.000Z"),
+    ]  # fmt: skip
+    first = min(each["next_run_at"] for each in shown["schedules"])
+    assert shown["next_run_at"] == first
+    assert shown["schedules"][0]["last_run"] is None
+    assert shown["schedules"][0]["refusal"] is None
+    assert f"next run {first[:16]}Z" in (await Calls(daemon, by_url=False)("pipelines"))[1]
+    assert (await daemon.get("/pipelines/hello"))["next_run_at"] is None
+
+
 async def test_ctrl_c_cancels_a_daemons_run(daemon: Daemon) -> None:
     """By HTTP as by the control socket; the exit status is 4."""
     process = await Calls(daemon, by_url=True).begin("run", "slow")
