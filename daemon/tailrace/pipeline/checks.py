@@ -26,7 +26,7 @@ RUNNER_VARIABLES: Final = frozenset(
     f"TAILRACE_{name}"
     for name in (
         "RUN_ID", "RUN_REF", "STEP", "ATTEMPT", "DEPTH", "WORKSPACE", "ARTIFACTS", "COLLECTED",
-        "OUTPUT", "EVENTS", "ANSWERS", "PARAMS",
+        "CACHE", "OUTPUT", "EVENTS", "ANSWERS", "PARAMS",
     )
 )  # fmt: skip
 
