@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,15 @@ def small_disk(place: Path, size: str = "16M") -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def make_read_only(place: Path, *, within_s: float = 20) -> None:
+    """Mount a disk again, read-only; not before the last file on it that is written is closed."""
+    deadline = time.monotonic() + within_s
+    command = ["mount", "-o", "remount,ro", str(place)]
+    while (done := subprocess.run(command, capture_output=True, check=False)).returncode != 0:
+        assert time.monotonic() < deadline, done.stderr  # a runner outlives its last event a bit
+        time.sleep(0.02)
 
 
 # Tools of administrators aren't in everyone's PATH.

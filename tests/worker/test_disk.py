@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from daemons import Daemon, serving
-from disks import failing_disk, fill, fill_but, small_disk
+from disks import failing_disk, fill, fill_but, make_read_only, small_disk
 from runs import eventually, processes_of, read_events
 from tailrace.rundir.layout import RunDir
 
@@ -233,7 +233,7 @@ def test_a_read_only_disk_is_named_by_the_command_line(tmp_path: Path) -> None:
             )  # fmt: skip
 
         assert tailrace("run", "good").returncode == 0
-        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "state")], check=True)
+        make_read_only(tmp_path / "state")
         listed = json.loads(tailrace("runs", "--json").stdout)
         assert [run["ref"] for run in listed["runs"]] == ["good/1"]
         assert "well" in tailrace("tail", "good/1").stdout
