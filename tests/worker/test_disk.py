@@ -36,6 +36,7 @@ async def daemon(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterato
         settings = f"max_runs: 1\nstep_env: {{GO: {tmp_path / 'go'}}}\n"
         async with serving(tmp_path, PIPELINES, settings=settings, env=floor) as served:
             yield served
+            (tmp_path / "go").touch()  # what waits must not outlive a test that failed
 
 
 def run_of(daemon: Daemon, run: dict[str, Any]) -> RunDir:
