@@ -162,7 +162,7 @@ async def test_what_leads_to_its_own_places_shows_nothing_else(state: StateDir) 
         str(item)
         for item in (
             state.runs, run.path, run.path / "artifacts", run.path / "attempts",
-            state.workspaces, state.workspace(run.id),
+            state.workspaces, state.workspace(run.id), state.caches, state.cache("test"),
         )
     )  # fmt: skip
     assert text.endswith("Read-only file system\nno\n")
@@ -176,6 +176,7 @@ async def test_the_ordinary_life_of_a_step_goes_on_in_a_sandbox(state: StateDir)
     echo "sum=$((40 + 2))" >> "$TAILRACE_OUTPUT"
     echo '{"event":"progress","percent":40}' >> "$TAILRACE_EVENTS"
     echo page > "$TAILRACE_ARTIFACTS/page.txt"; chmod u+s "$TAILRACE_ARTIFACTS/page.txt"
+    echo kept > "$TAILRACE_CACHE/kept"
     cat "$TAILRACE_PARAMS"; echo; cat "$TAILRACE_COLLECTED/before.txt"
     ! echo x 2>/dev/null > "$TAILRACE_COLLECTED/before.txt"
     cd "$TAILRACE_WORKSPACE" && git init -q . && git status --short | sort | wc -l
@@ -198,6 +199,7 @@ async def test_the_ordinary_life_of_a_step_goes_on_in_a_sandbox(state: StateDir)
     )
 
     assert done.finished("work")["status"] == "success", done.text("work")
+    assert (state.cache("test") / "kept").read_text() == "kept\n"
     workspace = state.workspace(done.run.id)
     said = done.text("work").splitlines()
     assert said[:5] == ["{}", "early", "0", "ours", "through"]

@@ -166,6 +166,8 @@ class Sandbox:
                 returncode = -min(max(value, 1), 64)
             elif word == sandbox_entry.FAILED:
                 errno = value
+        if errno is not None:  # what was told besides is of a process that was never the step's
+            returncode, started = None, False
         return SandboxedEnd(
             program=self._program, returncode=returncode, errno=errno, started=started
         )
@@ -250,7 +252,7 @@ def view_of(ctx: RunContext, step: StepPlan, places: Places, cwd: Path) -> View:
                 if os.path.lexists(path)
             ),
         ),
-        writable=[*both_ways(ctx.workspace), *both_ways(places.folder)],
+        writable=[*both_ways(ctx.workspace), *both_ways(places.folder), *both_ways(ctx.cache)],
         readable=readable,
         state=ctx.state.path,
         tmp=places.tmp,

@@ -18,7 +18,7 @@ import _signal  # type: ignore[import-not-found]  # signal itself takes 5 ms to 
 import os
 import sys
 
-STARTED = "started"  # the step's process exists
+STARTED = "started"  # the step's process is about to exist
 EXITED = "exited"  # exited STATUS
 SIGNALLED = "signalled"  # signalled NUMBER
 FAILED = "failed"  # failed ERRNO: its program couldn't be executed
@@ -34,8 +34,6 @@ def main(argv: list[str]) -> int:
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # PID 1 doesn't get it then
     env = _environment(environment)
     leader = _start(argv[3:], env, status)
-    if leader is None:
-        return 127
     result = 0
     while True:
         try:
@@ -54,9 +52,12 @@ def _environment(descriptor: int) -> dict[bytes, bytes]:
     return dict(item.split(b"=", 1) for item in items if item)
 
 
-def _start(argv: list[str], env: dict[bytes, bytes], status: int) -> int | None:
-    """Start the step's process in a session of its own; None where its program won't run."""
-    read_end, write_end = os.pipe()
+def _start(argv: list[str], env: dict[bytes, bytes], status: int) -> int:
+    """Start the step's process in a session of its own; it tells itself why it can't be executed.
+
+    Not through a pipe: whoever runs in here could open its other end in /proc/1/fd.
+    """
+    os.write(status, f"{STARTED}\n".encode())
     pid = os.fork()
     if pid == 0:
         try:
@@ -65,17 +66,9 @@ def _start(argv: list[str], env: dict[bytes, bytes], status: int) -> int | None:
             os.setsid()
             os.execvpe(argv[0], argv, env)  # noqa: S606 - no shell is what is wanted
         except OSError as exc:
-            os.write(write_end, str(exc.errno).encode())
+            os.write(status, f"{FAILED} {exc.errno}\n".encode())
         finally:
             os._exit(127)
-    os.close(write_end)
-    failed = os.read(read_end, 16)
-    os.close(read_end)
-    if failed:
-        os.waitpid(pid, 0)
-        os.write(status, f"{FAILED} {failed.decode()}\n".encode())
-        return None
-    os.write(status, f"{STARTED}\n".encode())
     return pid
 
 
