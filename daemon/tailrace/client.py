@@ -384,7 +384,7 @@ def _refusal(status: int, headers: Any, data: bytes, where: str) -> Exception:
         case 409:
             return ConflictError(detail, state=document.state or "")
         case 400 | 405 | 413 | 415 | 422:
-            problems = [Problem(e.where, e.problem, e.hint) for e in document.errors]
+            problems = [Problem(e.where, e.problem, e.hint, e.position) for e in document.errors]
             return InvalidInputError(problems or [Problem("", detail)])
         case 503:
             wait = headers.get("Retry-After", "")

@@ -362,18 +362,19 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
-class ProblemItem(msgspec.Struct, frozen=True, kw_only=True):
+class ProblemItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One mistake in a problem document."""
 
     where: str
     problem: str
-    hint: str = ""
+    hint: str
+    position: str | None = None  # FILE:LINE:COLUMN, of a mistake in a pipeline's file
 
 
 class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``application/problem+json`` (RFC 9457)."""
 
-    type: str = "about:blank"
+    type: str | None = None  # ours is always "about:blank"; others may leave it out
     title: str
     status: int
     detail: str = ""

@@ -102,6 +102,15 @@ async def test_the_list_of_pipelines_tells_when_each_runs_next(daemon: Daemon) -
     assert f"next run {first[:16]}Z" in (await Calls(daemon, by_url=False)("pipelines"))[1]
     assert (await daemon.get("/pipelines/hello"))["next_run_at"] is None
 
+async def test_a_daemon_tells_a_broken_file_as_the_folders_do(daemon: Daemon) -> None:
+    """With line and column: the way of the run changes nothing."""
+    tailrace = Calls(daemon, by_url=False)
+    path = daemon.state.path.parent / "pipelines" / "broken.yaml"
+    path.write_text("steps:\n  a: {rum: x, run: x}\n")
+    status, _, stderr = await tailrace("run", "broken")
+    assert status == 2
+    assert "broken.yaml:2:7: steps.a.rum: unknown key; did you mean 'run'?" in stderr
+
 
 async def test_ctrl_c_cancels_a_daemons_run(daemon: Daemon) -> None:
     """By HTTP as by the control socket; the exit status is 4."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -166,6 +167,53 @@ def test_a_token_is_made_listed_and_revoked(site: Site) -> None:
     (token,) = json.loads(site.tailrace("token", "list", "--json").stdout)["tokens"]
     assert token["revoked_at"] is not None
     assert token["scopes"] == ["read", "run"]
+
+
+def test_tokens_without_a_name_are_numbered(site: Site) -> None:
+    """Who asks for nothing special needs to think of nothing."""
+    for _ in range(2):
+        assert site.tailrace("token", "create").stdout.startswith("tr_")
+    tokens = json.loads(site.tailrace("token", "list", "--json").stdout)["tokens"]
+    assert [token["name"] for token in tokens] == ["token-1", "token-2"]
+
+
+def test_the_version_can_be_asked_for_as_an_option(site: Site) -> None:
+    """As most programs have it."""
+    assert site.tailrace("--version").stdout == site.tailrace("version").stdout
+
+
+def test_a_closed_standard_output_is_no_bug(site: Site) -> None:
+    """What is opened next must not be taken for it either."""
+    site.pipeline("hello", "steps: {a: {run: echo hi}}\n")
+    command = ["bash", "-c", 'exec "$@" >&-', "bash", *TAILRACE, "run", "hello"]
+    done = subprocess.run(
+        command, env=site.env, cwd=site.folder, stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert (done.returncode, "unforeseen" in done.stderr) == (0, False), done.stderr
+
+
+@pytest.mark.parametrize("args", [["runs"], ["pipelines"], ["token", "list"], ["schema"]])
+def test_a_reader_that_goes_is_told_by_one_exit_status(site: Site, args: list[str]) -> None:
+    """141, as of a program that SIGPIPE ended, whatever prints."""
+    site.pipeline("hello", "steps: {a: {run: echo hi}}\n")
+    site.tailrace("run", "hello")
+    site.tailrace("token", "create")
+    readable, writable = os.pipe()
+    os.close(readable)
+    with open(writable, "wb") as nobody:
+        done = subprocess.run(
+            [*TAILRACE, *args], env=site.env, cwd=site.folder, stdout=nobody,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_booleans_are_listed_as_they_are_given(site: Site) -> None:
+    """`true`, not the `True` of Python."""
+    site.pipeline("b", "params: {yes_: {type: boolean}}\nsteps: {a: {run: echo hi}}\n")
+    site.tailrace("run", "b", "-p", "yes_=true")
+    for command in (["runs"], ["show", "latest"]):
+        assert "yes_=true" in site.tailrace(*command).stdout
 
 
 def test_completion_knows_the_commands(site: Site) -> None:

@@ -32,7 +32,7 @@ def options(command: click.Command) -> list[tuple[str, str]]:
     """A command's options as the tables have them: how they are written, and what they do."""
     found = []
     for option in command.params:
-        if not isinstance(option, click.Option):
+        if not isinstance(option, click.Option) or option.hidden:
             continue
         names = ", ".join(f"`{name}`" for name in option.opts)
         if not option.is_flag:

@@ -46,7 +46,7 @@ async def test_runs_are_listed_in_pages_newest_first(site: Site) -> None:
             break
         query = f"limit=2&cursor={page['next_cursor']}"
     assert seen == sorted((run.id for run in made), reverse=True)
-    for bad in ("limit=0", "limit=501", "limit=x", "status=done", "cursor=../x", "colour=red"):
+    for bad in ("limit=0", "limit=1001", "limit=x", "status=done", "cursor=../x", "colour=red"):
         assert (await site.get(f"/api/v1/runs?{bad}")).status == 422
 
 
@@ -155,6 +155,23 @@ async def test_unknown_places_and_methods_are_problems_too(site: Site) -> None:
     assert reply.status == 405
     assert set(reply.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
     assert "GET" in reply.problem["detail"]
+
+
+async def test_every_problem_has_its_type_and_a_files_mistakes_their_position(site: Site) -> None:
+    """As RFC 9457 has it; FILE:LINE:COLUMN is as `tailrace validate` says it."""
+    reply = await site.post("/api/v1/runs", {"pipeline": "broken"})
+    assert (reply.status, reply.problem["type"]) == (422, "about:blank")
+    assert {error["position"] for error in reply.problem["errors"]} >= {"pipelines/broken.yaml:1:9"}
+    reply = await site.post("/api/v1/runs", {"pipeline": "clone"})
+    (error,) = reply.problem["errors"]
+    assert error.keys() == {"where", "problem", "hint"}
+
+
+async def test_latest_is_no_address(site: Site) -> None:
+    """What a URL names stays the same run; people at a terminal may say `latest`."""
+    site.worker.new_run()
+    for path in ("latest", "latest/events"):
+        assert (await site.get(f"/api/v1/runs/{path}")).status == 404
 
 
 async def test_commands_reach_the_run(site: Site) -> None:

@@ -81,7 +81,7 @@ def test_a_list_is_narrowed_by_pipeline_and_status(index: Index) -> None:
     ("wish", "where"),
     [
         ({"limit": 0}, "limit"),
-        ({"limit": 501}, "limit"),
+        ({"limit": 1001}, "limit"),
         ({"status": "done"}, "status"),
         ({"cursor": "%"}, "cursor"),
         ({"cursor": "01h"}, "cursor"),

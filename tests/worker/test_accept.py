@@ -105,6 +105,13 @@ def test_what_is_refused_uses_no_number_up(yard: Yard) -> None:
     assert accept(acceptor, "hello").run_file.ref == "hello/1"
 
 
+def test_mistakes_in_params_and_depth_are_told_together(yard: Yard) -> None:
+    """Whoever mends one needn't come back for the other."""
+    yard.pipeline("hello", params="{n: {type: integer}}", depths="{fast: {}}")
+    found = refusals(yard.acceptor(), yard.state, "hello", params={"n": "x"}, depth="deep")
+    assert [problem.split(":")[0] for problem in found] == ["params.n", "depth"]
+
+
 def test_a_disk_that_is_too_full_accepts_nothing(yard: Yard) -> None:
     """The message names the setting."""
     yard.pipeline("hello")

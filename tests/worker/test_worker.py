@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from typing import Any
 
 import pytest
@@ -69,6 +70,20 @@ async def test_a_run_goes_from_submission_to_its_end(yard: Yard) -> None:
         assert worker.resolve("hello/1") == worker.resolve("latest") == run_id
         assert worker.snapshot(run_id).status == "success"
         await until(lambda: not yard.state.workspace(run_id).exists(), "the workspace's removal")
+
+
+async def test_a_run_whose_folder_was_removed_is_unknown(yard: Yard) -> None:
+    """Not a stream that ends without an end, nor an empty log; it can be deleted all the same."""
+    yard.pipeline("hello")
+    async with yard.worker() as worker:
+        run_id = await start(worker, "hello")
+        assert await ended(worker, run_id) == "success"
+        assert worker.snapshot(run_id).is_final
+        shutil.rmtree(yard.state.run(run_id).path)
+        with pytest.raises(UnknownError, match="the folder of hello/1 is gone"):
+            worker.snapshot(run_id)
+        await worker.delete(run_id)
+        assert worker.list() == ([], None)
 
 
 async def test_the_state_is_known_as_soon_as_a_run_is_accepted(yard: Yard) -> None:
@@ -293,7 +308,8 @@ async def test_a_run_whose_clients_are_gone_is_cancelled_if_it_wants_that(
             assert worker.snapshot(run_id).status == "running"
         if wish == "cancel":
             assert await ended(worker, run_id) == "aborted"
-            assert yard.last(run_id).cause_code == "client_gone"
+            last = yard.last(run_id)
+            assert (last.cause_code, last.by) == ("client_gone", None)  # nobody did it
         else:
             await asyncio.sleep(0.5)  # longer than the time that would have cancelled it
             assert worker.snapshot(run_id).status == "running"

@@ -121,13 +121,37 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
 
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    del param
+    if value and not ctx.resilient_parsing:
+        from tailrace import __version__
+
+        click.echo(f"tailrace {__version__}")
+        ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True,
+              callback=_print_version, hidden=True)  # fmt: skip
 @global_options
 def cli() -> None:
     """Run pipelines over repositories and watch every line live."""
+
+
+def _open_closed_streams() -> None:
+    """Give standard streams that came closed the null device.
+
+    Otherwise the next file that is opened would be taken for one of them.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - it lives as long as we do
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - likewise
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115 - likewise
 
 
 def main() -> None:
@@ -137,6 +161,7 @@ def main() -> None:
     can't be reached or answered wrongly; 4 aborted; 130 left by Ctrl-C; 141 where nobody reads
     our output any more.
     """
+    _open_closed_streams()
     sys.exit(_run())
 
 

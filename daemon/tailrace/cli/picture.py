@@ -30,10 +30,16 @@ THEME: Final = Theme(
 _PIPE_WIDTH: Final = 160  # where there is no terminal that says
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the error pass: `tailrace.cli.main` has one exit status for all commands."""
+        raise BrokenPipeError
+
+
 def make_console() -> Console:
     """Return a console on standard output that honours NO_COLOR and TERM."""
     width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or _PIPE_WIDTH)
-    return Console(theme=THEME, highlight=False, markup=False, emoji=False, width=width)
+    return _Console(theme=THEME, highlight=False, markup=False, emoji=False, width=width)
 
 
 def symbols_for(console: Console) -> Symbols:

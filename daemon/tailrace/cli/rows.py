@@ -111,6 +111,11 @@ def with_label_column(steps: list[StepState], width: int) -> int:
     return min(longest, max(8, int(width * 0.4)))
 
 
+def spelled(value: object) -> str:
+    """Return a param's value as it is given: booleans are ``true`` and ``false``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def root_line(model: Model, frame: Frame) -> Line:
     """Return the run's own row."""
     run = model.snapshot
@@ -126,7 +131,7 @@ def root_line(model: Model, frame: Frame) -> Line:
         line.add(f"{dot}{run.status}", "warn")
     for name, value in run.params.items():
         if value not in (None, ""):
-            line.add(f"{dot}{name}={_clean(str(value))}", "dim")
+            line.add(f"{dot}{name}={_clean(spelled(value))}", "dim")
     elapsed = run.duration_ms
     if elapsed is None and (begun := run.started_at or run.created_at):
         elapsed = _since(begun, frame.now)

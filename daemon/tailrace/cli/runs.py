@@ -51,14 +51,14 @@ async def _runs(
 
 
 def _row(run: wire.RunSummary, now: float) -> list[Line]:
-    from tailrace.cli.rows import STYLES, Line
+    from tailrace.cli.rows import STYLES, Line, spelled
     from tailrace.cli.visible import visible
     from tailrace.core.units import format_duration
     from tailrace.wire import parse_timestamp
 
     ago = max(0, int(now - parse_timestamp(run.created_at)))
     took = format_duration(run.duration_ms) if run.duration_ms is not None else ""
-    params = " ".join(f"{n}={v}" for n, v in run.params.items() if v not in (None, ""))
+    params = " ".join(f"{n}={spelled(v)}" for n, v in run.params.items() if v not in (None, ""))
     what = Line()
     if run.status in ("error", "aborted") and run.cause:
         what.add(visible(run.cause.replace("\n", " ")) + "  ", STYLES.get(run.status, ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ def _store() -> Iterator[TokenStore]:
 
 
 @token.command()
-@click.argument("name")
+@click.argument("name", required=False)
 @click.option("--scope", "scopes", multiple=True, default=("read",), show_default=True,
               type=click.Choice(["read", "run", "admin"]), help="What it may do.")  # fmt: skip
 @click.option(
@@ -45,8 +46,13 @@ def _store() -> Iterator[TokenStore]:
 )
 @click.option("--expires", metavar="DURATION", help="When it ends, such as 30d; never by default.")
 @global_options
-def create(name: str, scopes: Sequence[str], only: Sequence[str], expires: str | None) -> None:
-    """Make a token and print it; it can't be shown again."""
+def create(
+    name: str | None, scopes: Sequence[str], only: Sequence[str], expires: str | None
+) -> None:
+    """Make a token and print it; it can't be shown again.
+
+    NAME stands in runs as who asked; without one it is token-1, token-2 and so on.
+    """
     from tailrace.cli.output import print_json
     from tailrace.core.units import parse_duration
 
@@ -56,6 +62,9 @@ def create(name: str, scopes: Sequence[str], only: Sequence[str], expires: str |
     except ValueError as exc:
         raise click.UsageError(f"--expires {expires}: {exc}") from None
     with _store() as store:
+        if name is None:
+            taken = {known.name for known in store.list()}
+            name = next(n for n in map("token-{}".format, itertools.count(1)) if n not in taken)
         text = store.create(name, scopes, pipelines=only or None, expires_s=ends, now=now)
     if current().as_json:
         print_json({"name": name, "token": text})

@@ -273,8 +273,8 @@ class Control(Event, frozen=True, kw_only=True, tag="control"):
     """Somebody steered the run."""
 
     action: str
-    by: str
-    via: str
+    by: str | None  # null: nobody; the last client has gone
+    via: str | None
     step: str | None = None
     extended_ms: int | UnsetType = UNSET  # ``extend``: by how much
 
@@ -306,7 +306,7 @@ class Aborted(Event, frozen=True, kw_only=True, tag="aborted"):
 
     reason: str
     cause_code: CauseCode
-    by: str
+    by: str | None  # null: nobody; the last client has gone
     duration_ms: int
     file_url: str | None
     artifacts: tuple[str, ...]

@@ -50,11 +50,14 @@ def problem(
 ) -> web.Response:
     """Make a problem document's response."""
     document = wire.ProblemDocument(
+        type="about:blank",
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
         errors=tuple(
-            wire.ProblemItem(where=item.where, problem=item.problem, hint=item.hint)
+            wire.ProblemItem(
+                where=item.where, problem=item.problem, hint=item.hint, position=item.position
+            )
             for item in errors
         ),
         state=state,

@@ -37,6 +37,8 @@ def run_of(request: web.Request) -> str:
     """
     worker = request.app[WORKER]
     text = request.match_info["id"]
+    if text == "latest":  # for people at a terminal: an address must go on meaning the same run
+        raise UnknownError("'latest' is for the command line; `GET /runs?limit=1` tells its id")
     run_id = worker.resolve(text)
     caller = request[CALLER]
     if caller.pipelines is not None and not caller.may_see(worker.snapshot(run_id).pipeline):

@@ -25,7 +25,7 @@ from tailrace.http.requests import (
 )
 from tailrace.http.route import NDJSON, SSE, Answer, Query, Route
 from tailrace.http.shapes import Wanted
-from tailrace.http.streams import sse_outlet
+from tailrace.http.streams import head_answer, sse_outlet
 from tailrace.http.watching import (
     PLACE_QUERY,
     SHAPE_QUERY,
@@ -157,7 +157,7 @@ async def watch_list(request: web.Request) -> web.StreamResponse:
     parameters(request)
     caller, base = request[CALLER], base_url(request)
     if request.method == "HEAD":
-        return web.Response(content_type=SSE)
+        return head_answer(SSE)
     changes = request.app[WORKER].list_changes()
     async with sse_outlet(request) as out:
         coming = asyncio.ensure_future(_first(changes))

@@ -56,7 +56,7 @@ def make_plan(
         InvalidInputError: the pipeline has no such depth.
         TemplateError: the concurrency group takes something that is no text.
     """
-    chosen = _choose_depth(pipeline, depth)
+    chosen = choose_depth(pipeline, depth)
     budget = pipeline.depths[chosen] if chosen is not None else Depth()
     graph = graph_at(pipeline, chosen)
     ids = {name: tuple(found for found, _ in combinations(pipeline.steps[name])) for name in graph}
@@ -87,7 +87,12 @@ def make_plan(
     )
 
 
-def _choose_depth(pipeline: Pipeline, depth: str | None) -> str | None:
+def choose_depth(pipeline: Pipeline, depth: str | None) -> str | None:
+    """Return the depth of a run that asks for *depth*; None where the pipeline has none.
+
+    Raises:
+        InvalidInputError: the pipeline has no such depth.
+    """
     if depth is None:
         return default_depth(pipeline)
     if depth not in pipeline.depths:

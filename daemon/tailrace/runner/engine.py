@@ -424,8 +424,8 @@ class Engine:
         if verdict.status == "aborted":
             return events.Aborted(
                 reason=verdict.cause or "", cause_code=verdict.cause_code or "cancelled",
-                by=verdict.by, duration_ms=duration_ms, file_url=ctx.file_url, artifacts=names,
-                cost=cost,
+                by=verdict.by or None, duration_ms=duration_ms, file_url=ctx.file_url,
+                artifacts=names, cost=cost,
             )  # fmt: skip
         return events.Summary(
             status=verdict.status, message=verdict.message, cause=verdict.cause,

@@ -155,7 +155,7 @@ class Steering:
         name = "cancel" if action == "cancel_step" else action
         seq = self._engine.ctx.recorder.record(
             Control(
-                action=name, by=command.by, via=command.via, step=command.step,
+                action=name, by=command.by or None, via=command.via or None, step=command.step,
                 extended_ms=command.by_ms if name == "extend" else UNSET,
             )
         )  # fmt: skip

@@ -22,7 +22,7 @@ from tailrace.errors import InvalidInputError, Problem, UnknownError
 _FORMAT: Final = 1  # user_version; another one is rebuilt
 _STATUSES: Final = get_args(RunStatus)
 _REF: Final = re.compile(r"[a-z0-9][a-z0-9-]*/[0-9]{1,18}")
-MOST_LISTED: Final = 500
+MOST_LISTED: Final = 1_000
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,7 +29,7 @@ from tailrace.pipeline.expressions import Scope, TemplateError, text_of
 from tailrace.pipeline.loader import load_pipeline
 from tailrace.pipeline.model import Pipeline
 from tailrace.pipeline.params import check_params
-from tailrace.pipeline.planner import PlanDefaults, make_plan
+from tailrace.pipeline.planner import PlanDefaults, choose_depth, make_plan
 from tailrace.rundir.layout import StateDir
 from tailrace.settings import Settings
 from tailrace.worker.counter import Counter
@@ -92,7 +92,7 @@ class Acceptor:
         self.check_disk()
         pipeline = self._pipeline(submission)
         self._check_requirements(pipeline)
-        given = check_params(pipeline, submission.params, text=submission.text)
+        given = _checked_params(pipeline, submission)
         git_params = {
             name: whole_path(value, submission.cwd) if submission.trusted else value
             for name, value in given.items()
@@ -311,6 +311,23 @@ class Acceptor:
                 hint = f"raise limits.held above {format_bound(rules.most_held)}"
                 problems.append(Problem(f"secrets.{name}", problem, hint))
         return rules
+
+
+def _checked_params(pipeline: Pipeline, submission: Submission) -> dict[str, ParamValue]:
+    """Return the params' values; mistakes in them and in the depth are told together."""
+    problems: list[Problem] = []
+    given: dict[str, ParamValue] = {}
+    try:
+        given = check_params(pipeline, submission.params, text=submission.text)
+    except InvalidInputError as exc:
+        problems += exc.problems
+    try:
+        choose_depth(pipeline, submission.depth)
+    except InvalidInputError as exc:
+        problems += exc.problems
+    if problems:
+        raise InvalidInputError(problems)
+    return given
 
 
 def _check_params_known(run_file: RunFile) -> None:

@@ -91,7 +91,7 @@ async def cancel_queued(run: RunDir, command: wire.Command) -> wire.Reply | None
         cause=command.reason or f"cancelled by {command.by or 'somebody'}",
         cause_code=command.cause_code,
         by=command.by,
-        control=Control(action="cancel", by=command.by, via=command.via),
+        control=Control(action="cancel", by=command.by or None, via=command.via or None),
     )
     try:
         seq = await asyncio.to_thread(end_unstarted, run, reason)

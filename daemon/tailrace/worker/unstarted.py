@@ -67,7 +67,7 @@ def _last(reason: Reason) -> events.Event:
         return events.Aborted(
             reason=reason.cause,
             cause_code=reason.cause_code,
-            by=reason.by,
+            by=reason.by or None,
             duration_ms=0,
             file_url=None,
             artifacts=(),

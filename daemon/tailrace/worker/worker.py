@@ -561,10 +561,16 @@ class Worker:
         """
         if live := self._lives.get(run_id):
             return live.snapshot
+        run = self.state.run(run_id)
+        if not run.journal.exists():
+            message = (
+                f"the folder of {self._row(run_id).ref} is gone; `tailrace reindex` forgets it"
+            )
+            raise UnknownError(message)
         if run_id in self._finished:
             return self._finished[run_id]
         self._row(run_id)
-        snapshot = read_snapshot(self.state.run(run_id))
+        snapshot = read_snapshot(run)
         if snapshot.is_final:
             self._remember(run_id, snapshot)
         return snapshot
