@@ -114,6 +114,13 @@ def test_sizes_durations_and_lists_are_read() -> None:
     assert settings.max_runs == 3 * (os.cpu_count() or 1)
 
 
+def test_file_may_stand_among_the_protocols() -> None:
+    """Which folders it reaches is said by git.local_paths alone."""
+    text = "git: {protocols: [https, file], local_paths: [/srv/git]}"
+    policy = load_text(text).git
+    assert policy.protocols == ("https", "file")
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "limits:\n", "listen: 127.0.0.1:8470\n"])
 def test_what_is_left_out_keeps_its_default(text: str) -> None:
     """An empty file, and an empty section, are fine."""

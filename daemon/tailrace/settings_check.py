@@ -13,7 +13,7 @@ from tailrace.settings import Settings
 
 _LISTEN: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PROTOCOLS: Final = ("https", "ssh", "http", "git")
+_PROTOCOLS: Final = ("https", "ssh", "http", "git", "file")  # file: where local_paths says so
 
 
 def parse_listen(text: str) -> tuple[str, int]:
@@ -74,7 +74,7 @@ def _is_http(text: str) -> bool:
 def _git(settings: Settings) -> Iterator[Problem]:
     for place, protocol in enumerate(settings.git.protocols):
         if protocol not in _PROTOCOLS:
-            hint = "use " + ", ".join(_PROTOCOLS) + "; folders go to git.local_paths"
+            hint = "use " + ", ".join(_PROTOCOLS) + "; folders go to git.local_paths too"
             yield Problem(f"git.protocols[{place}]", f"'{protocol}' is never allowed", hint)
     for place, path in enumerate(settings.git.local_paths):
         if not path.startswith("/"):

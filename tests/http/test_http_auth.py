@@ -200,6 +200,19 @@ async def log_in(site: Site) -> str:
     return cookie.partition(";")[0]
 
 
+async def test_who_logs_in_by_the_public_url_stays_below_it_and_on_https(tmp_path: Path) -> None:
+    """The proxy in front took scheme and path away."""
+    async with open_site(tmp_path, public_url="https://ci.example.org/tail") as site:
+        path = f"/?token={site.token}"
+        for host, location, is_secure in (
+            ("ci.example.org", "/tail/", True),
+            ("localhost", "/", False),
+        ):
+            reply = await site.get(path, headers={"Authorization": None, "Host": host})
+            assert (reply.status, reply.headers["Location"]) == (303, location)
+            assert ("Secure" in reply.headers["Set-Cookie"]) is is_secure
+
+
 async def test_a_cookie_reads_everywhere_and_changes_from_our_page_only(site: Site) -> None:
     """Neither a foreign page nor one of another port can start or steer a run."""
     cookie = await log_in(site)

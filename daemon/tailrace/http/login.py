@@ -5,13 +5,14 @@ from __future__ import annotations
 import html
 import time
 from typing import Final
+from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import hdrs, web
 
 from tailrace import __version__
-from tailrace.http.auth import SESSION_S
+from tailrace.http.auth import SESSION_S, host_name
 from tailrace.http.guard import cookie_name, identify, scheme_of
-from tailrace.http.keys import TOKENS
+from tailrace.http.keys import HERE, TOKENS
 from tailrace.http.problems import RefusedError
 from tailrace.http.route import Answer, Query, Route
 
@@ -65,8 +66,12 @@ def _log_in(request: web.Request, token: str) -> web.Response:
             "the token is unknown, revoked or expired; `tailrace open` has the right address",
             {hdrs.WWW_AUTHENTICATE: 'Bearer realm="tailrace", error="invalid_token"'},
         )
+    public = _public_url(request)
     kept = request.rel_url.without_query_params("token")
-    headers = {hdrs.LOCATION: str(kept), hdrs.CACHE_CONTROL: "no-store"}
+    headers = {
+        hdrs.LOCATION: public.path.rstrip("/") + str(kept),
+        hdrs.CACHE_CONTROL: "no-store",
+    }
     response = web.Response(status=303, headers=headers)
     response.set_cookie(
         cookie_name(request),
@@ -75,9 +80,16 @@ def _log_in(request: web.Request, token: str) -> web.Response:
         path="/",
         httponly=True,
         samesite="Lax",
-        secure=scheme_of(request) == "https",
+        secure="https" in (scheme_of(request), public.scheme),
     )
     return response
+
+
+def _public_url(request: web.Request) -> SplitResult:
+    """Return the setting ``public_url`` where the browser came by it: what a proxy takes away."""
+    public = urlsplit(request.app[HERE].settings.public_url or "")
+    host = host_name(request.headers.get(hdrs.HOST, ""))
+    return public if host is not None and host == host_name(public.netloc) else urlsplit("")
 
 
 ROUTES: Final = (
