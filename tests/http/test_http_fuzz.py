@@ -154,6 +154,27 @@ async def test_what_is_not_http_leaves_one_line_in_the_log(
     assert (record.getMessage(), record.exc_info) == ("malformed request", None)
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"NONSENSE\r\n\r\n",
+        b"POST /api/v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        b"GET /ops/clone?repo=" + b"x" * 9_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http_gets_a_problem_document(site: Site, request_: bytes) -> None:
+    """Also where no request could be made of it; what came isn't repeated."""
+    async with site.raw(request_) as (reader, _):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert head.split()[1] == b"400"
+    assert b"\r\nContent-Type: application/problem+json\r\n" in head
+    problem = json.loads(body)
+    assert (problem["status"], problem["title"]) == (400, "Bad Request")
+    assert "xxx" not in problem["detail"]
+
+
 async def test_a_compressed_body_is_refused_and_not_unpacked(site: Site) -> None:
     """415, whether it is what it says or not."""
     for coding, body in (("gzip", b"{}"), ("gzip", gzip.compress(b"{}")), ("br", b"x")):

@@ -21,6 +21,7 @@ from tailrace.errors import InvalidInputError, Problem
 from tailrace.http.app import make_app
 from tailrace.http.auth import host_name
 from tailrace.http.keys import HERE, Here, Worker
+from tailrace.http.malformed import answer_malformed_with_problems
 from tailrace.settings import Settings
 from tailrace.store.tokens import TokenStore
 
@@ -70,6 +71,7 @@ async def serving(
     """
     state = worker.state
     server_logger.addFilter(_shorten_malformed)
+    answer_malformed_with_problems()
     with contextlib.ExitStack() as opened:
         for each in handed:
             opened.callback(each.close)
