@@ -153,6 +153,50 @@ def test_a_reader_that_goes_ends_us_quietly(site: Site) -> None:
     until(lambda: read_snapshot(site.latest()).status == "success")
 
 
+GROUP = "concurrency: {group: g, on_conflict: %s}\nparams: {go: {}}\nsteps:\n"
+WAITS = "  a: {run: 'while ! test -e \"$PARAM_GO\"; do sleep 0.05; done', grace: 1s}\n"
+
+
+def test_a_group_is_kept_without_a_daemon(site: Site) -> None:
+    """One run waits for the other, can be cancelled meanwhile, and is started in its turn."""
+    site.pipeline("one", GROUP % "queue" + WAITS)
+    go = site.folder / "go"
+    assert site.tailrace("run", "one", "-p", f"go={go}", "--detach").stdout == "one/1\n"
+    left, waits = (site.begin("run", "one", "-p", f"go={go}") for _ in range(2))
+    for process in (left, waits):
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("tailrace: queued: waits for one/"):
+            assert process.poll() is None
+    left.send_signal(signal.SIGINT)
+    left.communicate(timeout=20)
+    assert left.returncode == 4
+    assert waits.poll() is None
+    go.touch()
+    waits.communicate(timeout=20)
+    assert waits.returncode == 0
+    shown = [json.loads(site.tailrace("show", f"one/{n}", "--json").stdout) for n in (1, 2, 3)]
+    assert sorted(run["status"] for run in shown) == ["aborted", "success", "success"]
+    first, last = (run for run in shown if run["status"] == "success")
+    assert first["finished_at"] <= last["started_at"]
+
+
+def test_a_newer_run_replaces_or_is_skipped_without_a_daemon(site: Site) -> None:
+    """As `on_conflict` says."""
+    for wish in ("skip", "cancel-running"):
+        site.pipeline(wish, GROUP % wish + WAITS)
+        site.tailrace("run", wish, "-p", "go=never", "--detach")
+    skipped = site.tailrace("run", "skip", "--json")
+    reason = "skip/1 of group 'g' is not done"
+    assert (skipped.returncode, json.loads(skipped.stdout)) == (0, {"run": None, "reason": reason})
+    assert site.tailrace("run", "cancel-running", "-p", "go=/").returncode == 0
+    old = json.loads(site.tailrace("show", "cancel-running/1", "--json").stdout)
+    assert (old["status"], old["cause_code"]) == ("aborted", "superseded")
+    assert site.tailrace("cancel", "skip/1").returncode == 0
+    until(
+        lambda: not any(is_held(site.state.run(run.name).lock) for run in site.state.runs.iterdir())
+    )
+
+
 def test_tail_shows_part_of_a_runs_output(site: Site) -> None:
     """By step, by lines, by a pattern, raw."""
     site.pipeline("hello", HELLO)

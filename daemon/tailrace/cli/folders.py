@@ -37,8 +37,9 @@ from tailrace.store.steady import SteadyIndex
 from tailrace.views import pipeline_view, run_summary, run_view
 
 if TYPE_CHECKING:
+    from tailrace.cli.turns import Turns
     from tailrace.worker.accept import Acceptor
-    from tailrace.worker.prepared import Accepted
+    from tailrace.worker.prepared import Accepted, Prepared
 
 _CHUNK = 1 << 18
 _LISTEN_S = 5.0  # how long a runner may take until it listens
@@ -53,15 +54,20 @@ class Folders:
         self._settings = settings
         self._catalog = catalog
         self._index: SteadyIndex | None = None
+        self._turns: Turns | None = None  # made with the first run that is started here
 
     async def __aenter__(self) -> Folders:
         """Make ready."""
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Close the index."""
-        if self._index is not None:
-            self._index.close()
+        """Wait until what was started here needs us no more; close the index."""
+        try:
+            if self._turns is not None:
+                await self._turns.settle()
+        finally:
+            if self._index is not None:
+                self._index.close()
 
     def _indexed(self) -> SteadyIndex:
         """Return the index, brought up to date with the folders."""
@@ -72,24 +78,22 @@ class Folders:
     # ---- starting ----------------------------------------------------------------------------
 
     async def start(self, asked: Asked) -> tuple[str | None, str | None]:
-        """Accept the run and start its runner, which outlives us."""
+        """Accept the run and start its runner, which outlives us, when its group lets it."""
         from tailrace.worker.submission import Submission
 
-        accepted = self._acceptor().accept(
-            Submission(
-                pipeline=asked.pipeline,
-                params=dict(asked.params),
-                text=True,
-                depth=asked.depth,
-                by=_user(),
-                via="cli",
-                trusted=True,
-                keep_workspace=asked.keep_workspace,
-                cwd=str(Path.cwd()),
-            )
+        submission = Submission(
+            pipeline=asked.pipeline,
+            params=dict(asked.params),
+            text=True,
+            depth=asked.depth,
+            by=_user(),
+            via="cli",
+            trusted=True,
+            keep_workspace=asked.keep_workspace,
+            cwd=str(Path.cwd()),
         )
-        _spawn(accepted)
-        return accepted.run.id, None
+        with self._acceptor().prepare(submission) as prepared:
+            return self._begin(prepared)
 
     async def retry(self, run_id: str, start: str) -> str:
         """Accept a run that repeats another one, and start its runner."""
@@ -97,9 +101,17 @@ class Folders:
 
         repeat = repeat_of(self._state, run_id, start=start, by=_user(), via="cli", trusted=True)
         with self._acceptor().prepare_repeat(repeat) as prepared:
-            accepted = prepared.commit()
-        _spawn(accepted)
-        return accepted.run.id
+            new_id, reason = self._begin(prepared)
+        if new_id is None:
+            raise ConflictError(f"no run was started: {reason}", state="")
+        return new_id
+
+    def _begin(self, prepared: Prepared) -> tuple[str | None, str | None]:
+        from tailrace.cli.turns import Turns
+
+        if self._turns is None:
+            self._turns = Turns(self._state, _spawn, lambda run: _end(run, None))
+        return self._turns.begin(prepared)
 
     def _acceptor(self) -> Acceptor:
         from tailrace.undumpable import become_undumpable
@@ -128,8 +140,7 @@ class Folders:
     async def view(self, run_id: str) -> wire.RunView:
         """Return a run's state as its folder has it."""
         run = self._state.run(run_id)
-        row = self._indexed().get(run_id)
-        if row is None:
+        if not run.journal.exists():  # the index may be older than a run that we started
             raise UnknownError(f"there is no run '{run_id}'; `tailrace runs` lists them")
         return run_view(read_snapshot(run), None)
 
@@ -209,6 +220,9 @@ class Folders:
         """Ask the runner to cancel."""
         command = wire.Command(command="cancel", reason=reason)
         run = self._state.run(run_id)
+        if self._turns is not None and await self._turns.leave(run_id):
+            await asyncio.to_thread(_end, run, reason)
+            return
         try:
             await self._command(run_id, command)
         except NoRunnerError:
@@ -269,7 +283,9 @@ class Folders:
         run = self._state.run(run_id)
         lock = try_lock(run.lock)
         if lock is None:
-            raise ConflictError(f"{run_id} is live; cancel it first", state="running")
+            status = read_snapshot(run).status
+            ref = read_snapshot(run).ref or run_id
+            raise ConflictError(f"{ref} is {status}; cancel it first", state=status)
         try:
             remove_folder(run)
         finally:
@@ -356,6 +372,8 @@ def _no_runner(run: RunDir, exc: Exception) -> TailraceError:
     if snapshot.is_final:
         return ConflictError(f"{ref} has ended: {snapshot.status}", state=snapshot.status)
     if is_held(run.lock):
+        if snapshot.status == "queued":
+            return TailraceError(f"{ref} waits for its group in another `tailrace`; stop that one")
         return TailraceError(f"the runner of {ref} doesn't answer: {exc}")
     what = "is queued, and no daemon runs" if snapshot.status == "queued" else "lost its runner"
     return NoRunnerError(f"{ref} {what}", state=snapshot.status)

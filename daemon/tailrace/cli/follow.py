@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tailrace.cli.terminal import Terminal
 
 HINT: Final = "Ctrl-C cancels the run"
+_HEARD_S: Final = 2.0  # how long a second Ctrl-C waits for the cancel to reach the run
 
 
 async def watch(events: AsyncGenerator[list[wire.Frame], None], show: Show) -> int:
@@ -88,7 +89,10 @@ class _Cancel:
 
 
 class Interrupts:
-    """Ctrl-C and SIGTERM: the first one starts *first*, the second leaves at once with 130.
+    """Ctrl-C and SIGTERM: the first one starts *first*, the second leaves with 130.
+
+    It leaves at once, but for the moment that *first* may need to be heard; the
+    third doesn't wait for that either.
 
     A context manager within a running loop; leaving it waits for nothing.
     """
@@ -99,6 +103,7 @@ class Interrupts:
         self._first = first
         self._leaving = leaving
         self._task: asyncio.Task[None] | None = None
+        self._last: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Interrupts:
         """Take the signals."""
@@ -112,13 +117,25 @@ class Interrupts:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-        if self._task is not None:
-            self._task.cancel()
+        for task in (self._task, self._last):
+            if task is not None:
+                task.cancel()
 
     def _came(self) -> None:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._first(), name="cancel")
-            return
+        elif self._task.done() or self._last is not None:
+            self._leave()
+        else:
+            self._last = asyncio.get_running_loop().create_task(
+                self._leave_soon(self._task), name="leave"
+            )
+
+    async def _leave_soon(self, first: asyncio.Task[None]) -> None:
+        await asyncio.wait({first}, timeout=_HEARD_S)
+        self._leave()
+
+    def _leave(self) -> None:
         self._leaving()
         say("left; the run is on its own")
         sys.stderr.flush()
