@@ -102,6 +102,7 @@ async def test_the_list_of_pipelines_tells_when_each_runs_next(daemon: Daemon) -
     assert f"next run {first[:16]}Z" in (await Calls(daemon, by_url=False)("pipelines"))[1]
     assert (await daemon.get("/pipelines/hello"))["next_run_at"] is None
 
+
 async def test_a_daemon_tells_a_broken_file_as_the_folders_do(daemon: Daemon) -> None:
     """With line and column: the way of the run changes nothing."""
     tailrace = Calls(daemon, by_url=False)

@@ -28,7 +28,7 @@ def follow(block: str, state: Path, backup: Path) -> None:
 async def test_a_backup_can_be_taken_and_put_back_as_the_page_says(tmp_path: Path) -> None:
     """Runs, tokens and numbers are there again; a run that lived is told as lost."""
     require("bash")
-    take, put_back = (block.text for block in blocks_of(PAGE) if block.language == "sh")
+    take, put_back = (block.text for block in blocks_of(PAGE) if "tar -C" in block.text)
     old, new, backup = tmp_path / "old", tmp_path / "new", tmp_path / "backups/today"
     for folder in (old, new):
         folder.mkdir()
