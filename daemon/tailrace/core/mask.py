@@ -37,7 +37,7 @@ leave, in order. Three rules tell, from cheap to exact:
 Covered bytes leave at once, as ``***``: whatever comes can only add to them.
 So can a run and a block, which are state and hold nothing back.
 
-Secrets that a step tells later (`MaskRules.with_value`) come as layers with
+Secrets that a step tells later (`MaskRules.with_values`) come as layers with
 databases of their own, merged like the digits of a binary counter, so that a
 thousand of them cost no quadratic time; a new layer reads the bytes that the
 masker still has. Those are the last ``reach`` bytes, emitted or not.
@@ -45,19 +45,21 @@ masker still has. Those are the last ``reach`` bytes, emitted or not.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
-from tailrace.core.layers import KEY, REACH, Layer, shape_layer
-from tailrace.core.needles import SHORTEST, needles_of, trimmed
+from tailrace.core.chains import Chain
+from tailrace.core.layers import REACH, Layer, shape_layer
+from tailrace.core.needles import SHORTEST, chains_of, needles_of, trimmed
 from tailrace.core.scanner import Found, ScanStream
-from tailrace.core.shapes import Rule, Shape
+from tailrace.core.shapes import Rule, Run, Shape
 
 MASK: Final = b"***"
 BLOCK: Final = 64 * 1024  # bytes that a block without an end covers
 OPEN: Final = 64 * 1024  # bytes of a line without end that are gathered before some leave
+
+_MERGED: Final = 600  # needles of several late values that are compiled anew together: 0.1 s
 
 _NEVER: Final = -(1 << 62)
 
@@ -73,6 +75,16 @@ class SecretTooShortError(ValueError):
             "use a longer value, or don't declare it as a secret"
         )
         self.name = name
+
+
+def check_length(name: str, value: str) -> None:
+    """Check that a secret can be masked.
+
+    Raises:
+        SecretTooShortError: it is shorter than four characters.
+    """
+    if len(trimmed(value)) < SHORTEST:
+        raise SecretTooShortError(name)
 
 
 class MaskRules:
@@ -93,16 +105,13 @@ class MaskRules:
         secrets: Mapping[str, str],
         shapes: Sequence[Shape] = (),
         *,
-        layers: tuple[Layer, ...] = (),  # what is compiled already; see `with_value`
+        layers: tuple[Layer, ...] = (),  # what is compiled already; see `with_values`
     ) -> None:
-        needles: set[bytes] = set()
         for name, value in secrets.items():
-            if len(trimmed(value)) < SHORTEST:
-                raise SecretTooShortError(name)
-            needles |= needles_of(value)
+            check_length(name, value)
         self._layers = layers or (shape_layer(tuple(shapes)),)
-        if needles:
-            self._layers += (Layer(needles),)
+        if secrets:
+            self._layers += (_layer_of(secrets.values()),)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -122,23 +131,37 @@ class MaskRules:
     @cached_property
     def reaches_over_lines(self) -> bool:
         """Some needle holds a line feed."""
-        return any(layer.line_ends for layer in self._layers)
+        return any(layer.reaches_over_lines for layer in self._layers)
 
-    def with_value(self, value: str) -> MaskRules:
-        """Return rules that mask *value* too: a secret that a step told of later.
+    def with_values(self, values: Iterable[str]) -> MaskRules:
+        """Return rules that mask *values* too: secrets that a step told of later.
+
+        Many at once cost less than one after the other: one takes up to 0.1 s,
+        a thousand some 2 s.
 
         Raises:
-            SecretTooShortError: it is shorter than four characters.
+            SecretTooShortError: one is shorter than four characters.
         """
-        if len(trimmed(value)) < SHORTEST:
-            raise SecretTooShortError("the value to mask")
-        fresh = set(needles_of(value))
+        needles: set[bytes] = set()
+        chains: dict[Chain, None] = {}
+        for value in values:
+            check_length("the value to mask", value)
+            needles |= needles_of(value)
+            chains |= dict.fromkeys(chains_of(value))
         for layer in self._layers:
-            fresh.difference_update(layer.needles)
+            needles.difference_update(layer.needles)
+            for chain in layer.chains:
+                chains.pop(chain, None)
+        if not needles and not chains:
+            return self
         layers = list(self._layers)
-        while fresh and layers[-1].needles and len(layers[-1].needles) <= 2 * len(fresh):
-            fresh.update(layers.pop().needles)
-        return MaskRules({}, layers=(*layers, Layer(fresh))) if fresh else self
+        while (size := len(layers[-1].needles)) and size <= 2 * len(needles):
+            if size + len(needles) > _MERGED:
+                break
+            merged = layers.pop()
+            needles.update(merged.needles)
+            chains |= dict.fromkeys(merged.chains)
+        return MaskRules({}, layers=(*layers, Layer(needles, chains)))
 
     def mask_text(self, text: str) -> str:
         """Return one whole value with its secrets masked: a label, a command, a message.
@@ -156,6 +179,15 @@ class MaskRules:
         masker.feed(_encoded(text))
         masker.close()
         return masker.masks > 0
+
+
+def _layer_of(secrets: Iterable[str]) -> Layer:
+    needles: set[bytes] = set()
+    chains: dict[Chain, None] = {}
+    for secret in secrets:
+        needles |= needles_of(secret)
+        chains |= dict.fromkeys(chains_of(secret))
+    return Layer(needles, chains)
 
 
 def _encoded(text: str) -> bytes:
@@ -185,8 +217,9 @@ class Masker:
         self._mask_end = _NEVER  # offset after the last masked byte
         self._alive_from = 0  # from no place of the line before it can a match begin any more
         self._in_mask = False  # what was returned last is a ``***`` that covers up to `_done`
-        self._runs: set[re.Pattern[bytes]] = set()  # those that reach `_end`
-        self._ran: dict[re.Pattern[bytes], Span] = {}  # where each went last
+        self._runs: set[tuple[Run, int]] = set()  # those that may go on behind `_end`, and to where
+        self._ran: dict[Run, Span] = {}  # where each went last
+        self._lasts: list[tuple[Rule, int, int]] = []  # open ones: rule, begin, searched up to
         self._waiting: list[tuple[int, Rule]] = []  # values that have begun and may not be ones
         self._block: Span | None = None  # the open block: covered from, at most to
         self._attach()
@@ -225,7 +258,7 @@ class Masker:
         if closed and self._passes(chunk, closed) and not any(matches for _, matches in found):
             return self._pass(chunk, begin, closed)
         self._raw += chunk
-        self._go_on(begin)
+        self._go_on()
         for layer, matches in found:
             self._take(layer, matches)
         self._decide_values(final=False)
@@ -259,17 +292,13 @@ class Masker:
     # Clean output: nothing found, nothing under way.
 
     def _passes(self, chunk: bytes, closed: int) -> bool:
-        if self._spans or self._runs or self._waiting or self._block:
+        if self._spans or self._runs or self._lasts or self._waiting or self._block:
             return False
         if len(chunk) - closed > OPEN:
             return False
         if not self._rules.reaches_over_lines:
             return True
-        return closed >= KEY and not any(
-            chunk[closed - size : closed] in layer.line_ends
-            for layer in self._streams
-            for size in layer.key_sizes
-        )
+        return not any(layer.may_go_on(chunk, closed) for layer in self._streams)
 
     def _pass(self, chunk: bytes, begin: int, closed: int) -> bytes:
         if self._done == begin and closed == len(chunk):
@@ -328,6 +357,10 @@ class Masker:
                 cover(end - width, end)
             elif rules:
                 self._take_shape(rules[number], start, end)
+            elif number >= len(layer.needles):
+                self._take_chain(layer.chains[number - len(layer.needles)], end)
+            elif run := layer.runs.get(number):
+                cover(end - len(layer.needles[number]), self._run_from(run, end))
             else:
                 self._take_long(layer.needles[number], end)
         if rules and self._block:
@@ -337,6 +370,11 @@ class Masker:
         begin = end - len(needle)
         if begin >= self._base and self._raw[begin - self._base : end - self._base] == needle:
             self._cover(begin, end)
+
+    def _take_chain(self, chain: Chain, end: int) -> None:
+        begin = chain.begin(self._raw, end - self._base)
+        if begin >= 0 and end - self._base - begin >= SHORTEST:
+            self._cover(self._base + begin, end)
 
     def _take_shape(self, rule: Rule, start: int, end: int) -> None:
         begin = end - rule.width if rule.width else start
@@ -348,6 +386,8 @@ class Masker:
                 self._block = None
         elif end - begin > REACH:
             pass
+        elif rule.last:
+            self._cover_to_last(rule, begin, end - 1)
         elif rule.kind == "block":
             if self._block and begin > self._block[0]:
                 self._cover_block(begin)
@@ -364,45 +404,70 @@ class Masker:
         self._cover(begin, upto)
         self._block = (upto, most) if upto < most else None
 
-    def _run_from(self, run: re.Pattern[bytes], begin: int) -> int:
+    def _run_from(self, run: Run, begin: int) -> int:
         """Return where a run that begins at *begin* stops for now."""
         first, last = self._ran.get(run, (0, -1))
-        if not first <= begin <= last:
-            match = run.match(self._raw, begin - self._base)
+        if run.unit or not first <= begin <= last:
+            match = run.goes_on.match(self._raw, begin - self._base)
             last = self._base + (match.end() if match else 0)
             self._ran[run] = (begin, last)
-        if last == self._end:
-            self._runs.add(run)
+        if self._end - last <= len(run.unit) and run.unit.startswith(
+            self._raw[last - self._base :]
+        ):
+            self._runs.add((run, last))
         return last
 
-    def _go_on(self, begin: int) -> None:
-        """Let the runs that reached *begin*, the former end, go on."""
+    def _cover_to_last(self, rule: Rule, begin: int, at: int) -> None:
+        """Cover up to the last of the bytes that end a match of *rule*; *at* is searched from."""
+        assert rule.run
+        assert rule.last
+        base, most = self._base, begin + REACH
+        match = rule.run.goes_on.match(self._raw, at - base, max(at, most) - base)
+        stop = match.end() if match else at - base
+        last = self._raw.rfind(rule.last, at - base, stop) + 1
+        if last:
+            self._cover(begin + rule.keep[0], base + last - rule.keep[1])
+        if base + stop == self._end < most:
+            self._lasts.append((rule, begin, self._end))
+
+    def _go_on(self) -> None:
+        """Let what reached the former end go on."""
         runs, self._runs = self._runs, set()
+        lasts, self._lasts = self._lasts, []
         self._ran.clear()
-        for run in runs:
-            self._cover(begin, self._run_from(run, begin))
+        for run, end in runs:
+            self._cover(end, self._run_from(run, end))
+        for rule, begin, at in lasts:
+            self._cover_to_last(rule, begin, at)
 
     def _decide_values(self, *, final: bool) -> None:
         waiting, self._waiting = self._waiting, []
         for begin, rule in waiting:
-            if not self._decide_value(rule, begin, final):
-                self._waiting.append((begin, rule))
+            begins = self._decide_value(rule, begin, final)
+            if begins is not None:
+                self._waiting.append((begins, rule))
 
-    def _decide_value(self, rule: Rule, begin: int, final: bool) -> bool:
-        """Cover a value if it is one; tell whether that is known."""
+    def _decide_value(self, rule: Rule, begin: int, final: bool) -> int | None:
+        """Cover a value if it is one; return None, or where it would begin while that is open."""
         assert rule.head
         assert rule.run
-        at = begin - self._base
-        is_value = rule.head.match(self._raw, at) is not None
+        raw, base = self._raw, self._base
+        first, last = self._ran.get(rule.run, (0, -1))
+        if first <= begin < last:
+            return None  # all that it could cover is covered
+        if rule.lead and (lead := rule.lead.match(raw, begin - base)):
+            begin = base + lead.end()
+        at = begin - base
+        is_value = rule.head.match(raw, at) is not None
         seen = self._end - begin
-        more_may_come = not final and self._raw.find(b"\n", at) < 0
+        more_may_come = not final and raw.find(b"\n", at) < 0
         if more_may_come and seen < (rule.lookahead if is_value else rule.width):
-            return False
+            return begin
         if is_value:
-            skipped = rule.skip and rule.skip.match(self._raw, at)
-            begin = self._base + skipped.end() if skipped else begin
+            skipped = rule.skip and rule.skip.match(raw, at)
+            begin = base + skipped.end() if skipped else begin
             self._cover(begin, self._run_from(rule.run, begin))
-        return True
+        return None
 
     # From covered bytes to output
 

@@ -16,14 +16,11 @@ from html.entities import codepoint2name
 from itertools import product
 from typing import Final
 
+from tailrace.core.chains import Chain, chain_of
+
 SHORTEST: Final = 4  # characters of a secret; a shorter one would mask half the log
 LINE_LENGTH: Final = 8  # characters from which a line of a secret is one of its own
 
-# What a line break becomes: itself on three systems, `echo $X`, `tr -d`, JSON and its like in
-# text and inside another JSON text, and bash's way of splicing one into single quotes.
-_BREAKS: Final = (
-    "\n", "\r\n", "\r", " ", "", "\t", "\\n", "\\r\\n", "\\r", "\\\\n", "\\\\r\\\\n", "'$'\\n''",
-)  # fmt: skip
 _LINE_BREAK: Final = re.compile(r"\r\n|\n|\r")
 _WRAPS: Final = (76, 64)  # columns where base64(1) and openssl(1) break their lines
 
@@ -60,6 +57,25 @@ def needles_of(secret: str) -> frozenset[bytes]:
     return frozenset(needle for needle in encoded if len(needle) >= SHORTEST)
 
 
+def chains_of(secret: str) -> set[Chain]:
+    """Return what finds a secret of several lines whole, whatever its line breaks became.
+
+    As it is, and as JSON writes what stands in its lines.
+    """
+    secret = trimmed(secret)
+    if not _LINE_BREAK.search(secret):
+        return set()
+    lines = _LINE_BREAK.split(secret)
+    spelled = {
+        "\n".join(
+            _respelled(line, partial(_json_char, ascii_only, False, False, "")) for line in lines
+        )
+        for ascii_only in (False, True)
+    }
+    chains = {chain_of(_bytes(text)) for text in (secret, *spelled)}
+    return {chain for chain in chains if chain}
+
+
 def trimmed(secret: str) -> str:
     """Return what of a secret is masked: all but white space at its ends."""
     return secret.strip()
@@ -83,13 +99,9 @@ def _wholes(secret: str) -> set[str]:
 
 
 def _broken(secret: str) -> Iterator[str]:
-    """Yield the whole secret with its line breaks as what they may have become."""
+    """Yield the whole secret as unquoted variables come out."""
     yield " ".join(secret.split())
     yield " ".join(re.split(r"[ \t\n]+", secret))  # an unquoted variable: a shell leaves CR alone
-    as_is = _LINE_BREAK.split(secret)
-    if len(as_is) > 1:
-        for lines, between in product((as_is, _lines(secret)), _BREAKS):
-            yield between.join(lines)
 
 
 def _spellings(text: str) -> Iterator[str]:

@@ -345,6 +345,49 @@ def split_run(node: Node) -> tuple[Node, frozenset[int] | None]:
     return node, None
 
 
+def split_last(node: Node) -> tuple[Node, frozenset[int], bytes] | None:
+    """Split ``text[class]{n,}@``, where the class holds ``@``, at the first ``@`` that can end it.
+
+    Returns a pattern that ends there, the class, and the byte: what goes on
+    in the class to a later one is matched too. None for other patterns, and
+    where two matches could begin in one stretch of the class.
+    """
+    match node:
+        case Sequence((*ahead, Repeat(Chars(of), least, None) as run, Chars(ends))) if (
+            len(ends) == 1
+            and ends < of
+            and any(isinstance(part, Chars) and not part.of & of for part in ahead)
+        ):
+            exact = [Repeat(run.part, least, least)] * bool(least)
+            first = Repeat(Chars(of - ends), 0, None)
+            return Sequence((*ahead, *exact, first, Chars(ends))), of, bytes(ends)
+    return None
+
+
+def split_lead(node: Node, follows: Node) -> tuple[Node, frozenset[int] | None]:
+    """Split ``text[class]*`` into the text and the class, which is None for other patterns.
+
+    Also None where what *follows* could begin with a byte of the class.
+    """
+    match node:
+        case Sequence((*ahead, Repeat(Chars(of), 0, None))):
+            text, begins = Sequence(tuple(ahead)), _first_bytes(follows)
+            if widths(text)[0] > 0 and begins is not None and not begins & of:
+                return text, of
+    return node, None
+
+
+def _first_bytes(node: Node) -> frozenset[int] | None:
+    match node:
+        case Chars(of):
+            return of
+        case Repeat(part, least, _) if least:
+            return _first_bytes(part)
+        case Sequence((first, *_)):
+            return _first_bytes(first)
+    return None
+
+
 def expression(node: Node) -> bytes:
     """Write a pattern for Hyperscan (flag MULTILINE for ``^`` and ``$``)."""
     match node:

@@ -28,6 +28,13 @@ class Shape(msgspec.Struct, frozen=True):
     keep: tuple[int, int] = (0, 0)  # bytes at either end of a match that stay readable
 
 
+class Run(msgspec.Struct, frozen=True):
+    """What goes on behind a match for as long as it can: bytes of a class, or one text repeated."""
+
+    goes_on: re.Pattern[bytes]  # all that there is, possibly nothing; never fails
+    unit: bytes = b""  # the text; nothing for a class
+
+
 class Rule(msgspec.Struct, frozen=True):
     """One expression to look for, and what its match means."""
 
@@ -38,7 +45,11 @@ class Rule(msgspec.Struct, frozen=True):
     width: int  # of a match in bytes; 0 where it varies and the scanner tells its start
     begins: bytes | None = None  # matches every unfinished beginning
     keep: tuple[int, int] = (0, 0)
-    run: re.Pattern[bytes] | None = None  # goes on from a match's end, never failing
+    run: Run | None = None  # goes on from a match's end
+    last: bytes | None = None  # with ``run``: it ends behind the last of these within `REACH`
+    lead: re.Pattern[bytes] | None = (
+        None  # of a value: what may stand in front of it, never failing
+    )
     head: re.Pattern[bytes] | None = None  # of a value: what it must begin with
     skip: re.Pattern[bytes] | None = None
     lookahead: int = 0  # bytes by which a value is known to be one, or not
@@ -187,12 +198,16 @@ def _branches(pattern: str) -> list[Node]:
 
 
 def _match_rule(shape: Shape, kind: Literal["token", "block"], node: Node) -> Rule:
-    head, run = (node, None) if any(shape.keep) or kind == "block" else patterns.split_run(node)
+    head, run, last = node, None, None
+    if kind == "token" and (split := patterns.split_last(node)):
+        head, run, last = split
+    elif kind == "token" and not any(shape.keep):
+        head, run = patterns.split_run(node)
     if patterns.widths(head)[0] == 0:
         head, run = node, None
     low, high = patterns.widths(head)
     width = low if low == high else 0
-    begun = patterns.beginning(head)
+    begun = patterns.beginning(node if last else head)
     return Rule(
         kind=kind,
         shape=shape.name,
@@ -202,6 +217,7 @@ def _match_rule(shape: Shape, kind: Literal["token", "block"], node: Node) -> Ru
         begins=None if begun is None else patterns.expression(begun),
         keep=shape.keep,
         run=_run(run),
+        last=last,
     )
 
 
@@ -215,6 +231,8 @@ def _value_rule(shape: Shape) -> Rule:
     before, skip = patterns.parse(shape.before), patterns.parse(shape.skip)
     if patterns.widths(before)[0] == 0:
         raise PatternError("'before' matches the empty text, and so everything")
+    # Blanks without end would be a match each; where they stop is one look.
+    before, lead = patterns.split_lead(before, head)
     return Rule(
         kind="value",
         shape=shape.name,
@@ -222,11 +240,12 @@ def _value_rule(shape: Shape) -> Rule:
         flags=scanner.LINES,
         width=low,
         run=_run(run),
+        lead=None if lead is None else re.compile(patterns.char_class(lead) + b"*+"),
         head=re.compile(patterns.expression(head)),
         skip=re.compile(patterns.expression(skip)) if shape.skip else None,
         lookahead=max(low, patterns.widths(skip)[1] or 0),
     )
 
 
-def _run(chars: frozenset[int] | None) -> re.Pattern[bytes] | None:
-    return None if chars is None else re.compile(patterns.char_class(chars) + b"*+")
+def _run(chars: frozenset[int] | None) -> Run | None:
+    return None if chars is None else Run(re.compile(patterns.char_class(chars) + b"*+"))

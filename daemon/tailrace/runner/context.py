@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,9 @@ class RunContext:
         except OSError as exc:
             self.disk_failed(exc)
 
-    def mask_value(self, value: str) -> None:
-        """Mask a late secret in all that the run writes from here on."""
-        self.recorder.rules = self.rules.with_value(value)
+    def mask_values(self, values: Sequence[str]) -> None:
+        """Mask late secrets in all that the run writes from here on."""
+        self.recorder.rules = self.rules.with_values(values)
         for masker in self.maskers:
             masker.rules = self.rules
 

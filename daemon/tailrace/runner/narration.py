@@ -40,14 +40,18 @@ class Narration:
 
     def drain(self) -> None:
         """Take in what the step has told so far; values to mask count from here on."""
-        for line in self._channel.drain():
-            self._tell(line)
+        self._tell(self._channel.drain())
 
-    def _tell(self, line: bytes) -> None:
+    def _tell(self, lines: list[bytes]) -> None:
+        if not lines:
+            return
         now = self.last_event = self._loop.time()
-        for item in self._narrator.read(line, now):
+        said = [item for line in lines for item in self._narrator.read(line, now)]
+        # Together, because each time costs a compilation; and first, which can only mask more.
+        if values := [item.value for item in said if isinstance(item, MaskValue)]:
+            self._ctx.mask_values(values)
+        for item in said:
             if isinstance(item, MaskValue):
-                self._ctx.mask_value(item.value)
                 self._record(
                     Notice(kind="mask", text="a value is masked from here on", step=self._step)
                 )
@@ -112,8 +116,7 @@ class Narration:
         """Take in the last lines and the last progress, and remove the FIFO."""
         self._loop.remove_reader(self._channel.fileno())
         self.drain()
-        for line in self._channel.close():
-            self._tell(line)
+        self._tell(self._channel.close())
         if self._timer is not None:
             self._timer.cancel()
         self._let_go()

@@ -20,7 +20,7 @@ import msgspec
 from tailrace import wire
 from tailrace.bubblewrap import UnusableError, find_bubblewrap
 from tailrace.core import events
-from tailrace.core.mask import MaskRules, SecretTooShortError
+from tailrace.core.mask import MaskRules, SecretTooShortError, check_length
 from tailrace.core.plan import CloneAction, ParamValue, Plan, RunFile
 from tailrace.core.units import format_bound, format_size
 from tailrace.errors import InvalidInputError, Problem, UnavailableError
@@ -297,19 +297,23 @@ class Acceptor:
 
     def _rules(self, secrets: Mapping[str, str], problems: list[Problem]) -> MaskRules:
         """Return what is masked in the run; add a problem for each secret that can't be."""
-        rules = self._base_rules
+        held = self._settings.limits.held
+        usable: dict[str, str] = {}
         for name, value in secrets.items():
             try:
-                rules = rules.with_value(value)
-            except SecretTooShortError:
-                exact = str(SecretTooShortError(f"the secret {name}"))
-                problem, _, hint = exact.partition("; ")
+                check_length(f"the secret {name}", value)
+            except SecretTooShortError as exc:
+                problem, _, hint = str(exc).partition("; ")
                 problems.append(Problem(f"secrets.{name}", problem, hint))
                 continue
-            if rules.most_held > self._settings.limits.held:
-                problem = "is so long that the masker would hold back more than limits.held"
-                hint = f"raise limits.held above {format_bound(rules.most_held)}"
-                problems.append(Problem(f"secrets.{name}", problem, hint))
+            usable[name] = value
+        rules = self._base_rules.with_values(usable.values())
+        if rules.most_held > held:
+            for name, value in usable.items():
+                if (most := self._base_rules.with_values([value]).most_held) > held:
+                    problem = "is so long that the masker would hold back more than limits.held"
+                    hint = f"raise limits.held above {format_bound(most)}"
+                    problems.append(Problem(f"secrets.{name}", problem, hint))
         return rules
 
 
