@@ -196,7 +196,7 @@ class JournalReader:
             if not lines:
                 break
             for line in lines:
-                self._offset += len(line)
+                self._offset += len(line) + 1
                 self.seq += 1
                 if self.seq <= self._after:
                     continue
@@ -215,7 +215,7 @@ class JournalReader:
         self._logs.clear()
 
     def _lines(self, want: int) -> list[bytes]:
-        """Return whole lines from where we are, without moving; a torn one is left out."""
+        """Return whole lines from where we are, without their ends; a torn one is left out."""
         if self._fd is None:
             try:
                 self._fd = os.open(self._run.journal, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -231,18 +231,19 @@ class JournalReader:
                 continue
             skip = self._after - self.seq
             if skip <= 0 or (count := chunk.count(b"\n", 0, end)) > skip:
-                return chunk[:end].splitlines(keepends=True)
+                return chunk[: end - 1].split(b"\n")
             self.seq += count  # passed over by counting: line N is seq N
             self._offset += end
 
     def _frame(self, line: bytes) -> wire.Frame:
-        line = line.rstrip(b"\n")
         try:
+            if not line.isascii():
+                line.decode()  # what isn't looked at below would reach watchers as it is
             record = wire.decode_record(line)
             data = line
             if record.event == "log" and self._texts:
                 data = wire.log_data(record, self._slice(record))
-        except (msgspec.MsgspecError, OSError) as exc:
+        except (msgspec.MsgspecError, OSError, ValueError) as exc:
             return wire.damaged_frame(self.seq, str(exc))
         return wire.Frame(self.seq, record.event, record.step, data)
 
@@ -259,7 +260,9 @@ class JournalReader:
                 os.close(self._logs.pop(next(iter(self._logs))))
             fd = os.open(self._run.log(*key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             self._logs[key] = fd
-        data = os.pread(fd, record.bytes, record.offset)
-        if len(data) < record.bytes:
+        # A damaged number must not ask for more memory than there are bytes.
+        there = os.fstat(fd).st_size - record.offset
+        data = os.pread(fd, max(0, min(record.bytes, there)), record.offset)
+        if len(data) != record.bytes:
             raise OSError(f"the log of {key[0]} ends before byte {record.offset + record.bytes}")
         return data
