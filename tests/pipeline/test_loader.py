@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline_files import ANALYZE, mistake, mistakes, read
@@ -430,12 +431,63 @@ def test_any_bytes_are_a_pipeline_or_mistakes(data: bytes) -> None:
     _load(b"steps:\n  a:\n    run: x\n" + data)
 
 
+LAUGHS = b"x-a: &a [lol]\n" + b"".join(
+    b"x-%c: &%c [%s]\n" % (n, n, b", ".join([b"*%c" % (n - 1)] * 9)) for n in b"bcdefghi"
+)
+YAML = st.sampled_from(
+    [b"steps:\n  a:\n    run: x\n", b"steps:\n", b"  a:\n", b"    ", b"run: x\n", b"needs: ",
+     b"- ", b"? ", b": ", b"&x ", b"*x", b"*x : 1\n", b"<<: *x\n", b"<<: [*x, *x]\n",
+     b"!!binary ", b"!!set ", b"!!python/object:os.system ", b"!!int ", b"!t ",
+     b"%TAG ! tag:x\n", b"%YAML 9.9\n", b"---\n", b"...\n", b"|\n", b">-\n", b"|9\n", b"'", b'"',
+     b'"\\ud800"', b'"\\x00"', b'"\\U00110000"', b"\\", b"{", b"}", b"[", b"]", b",", b"#",
+     b"\t", b"\r", b"\r\n", b"\n", b"\0", b"\x85", b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"\xff\xfe",
+     b"\xed\xa0\x80", b"9" * 5000, b"0x" + b"f" * 5000, b"1e999999", b".inf", b".nan", b"0o777",
+     b"12:30:45", b"2024-13-45", b"~", b"=", b"\xc3\xa9", b"timeout: ", b"99999999999999999999d",
+     b"params: {x: {type: integer, default: ", b"minimum: ", b"matrix: {a: [1, 2]}\n",
+     b"on: {schedule: ", b"'61 * * * *'", b"when: ", b"a" * 300, b"((" * 200, b"[" * 2000,
+     b"{a: " * 500, b"- " * 500, b"? " * 500, b"!" * 500, b"&" * 50, LAUGHS, b"*i\n"]
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(YAML | st.binary(max_size=4), max_size=14).map(b"".join))
+def test_any_yaml_is_a_pipeline_or_mistakes(data: bytes) -> None:
+    """Anchors, tags, bombs, depths, odd characters and numbers, and scraps of syntax."""
+    _load(data)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@settings(max_examples=30_000, deadline=None)
+@given(st.lists(YAML | st.binary(max_size=4), max_size=14).map(b"".join))
+def test_thirty_thousand_files_are_pipelines_or_mistakes(data: bytes) -> None:
+    """The same, for longer."""
+    _load(data)
+
+
+def test_an_explosive_file_is_refused_soon() -> None:
+    """A billion laughs, and nesting without end: mistakes with their places, in a moment."""
+    begin = time.process_time()
+    for data in (
+        LAUGHS + b"steps: {a: {run: *i}}",
+        b"steps: " + b"[" * 500_000,
+        b"steps: " + b"{a: " * 200_000,
+        b"steps: {a: {run: " + b"9" * 900_000 + b"}}",
+        b"steps: {a: {run: x, timeout: " + b"9" * 900_000 + b"d}}",
+        b"params: {x: {type: integer, default: " + b"9" * 900_000 + b"}}\nsteps: {a: {run: x}}",
+        b"&a [*a, *a]",
+        b"steps: &s\n  a: {run: x, env: *s}\n",
+    ):
+        _load(data)
+    assert time.process_time() - begin < 10
+
+
 def _load(data: bytes) -> None:
     try:
         read_pipeline(data, name="a", display="a.yaml")
     except InvalidInputError as refusal:
         lines = str(refusal).split("\n")
-        if not all(line.startswith("a.yaml:") for line in lines):
+        if not all(re.match(r"a\.yaml:[1-9][0-9]*:[1-9][0-9]*: \S", line) for line in lines):
             raise AssertionError(lines) from refusal
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from tailrace import wire
 from tailrace.http.problems import MEDIA_TYPE
-from tailrace.http.route import JSON, Answer, Query, Route
+from tailrace.http.route import JSON, SSE, Answer, Query, Route
 
 _TEMPLATE: Final = "#/components/schemas/{name}"
 _PLACE: Final = re.compile(r"\{([a-z_]+)\}")
@@ -130,4 +130,6 @@ def _responses(route: Route, refs: dict[Any, dict[str, Any]]) -> dict[str, Any]:
 def _media(answer: Answer, refs: dict[Any, dict[str, Any]]) -> dict[str, Any]:
     if answer.body is not None:
         return {"schema": refs[answer.body]}
+    if answer.media == SSE:
+        return {}  # a schema is of the whole, or of each event: OpenAPI 3.1 doesn't say
     return {"schema": {"type": "object"} if answer.media == JSON else {"type": "string"}}
