@@ -170,6 +170,12 @@ async def test_a_secret_is_found_in_no_sink(tmp_path: Path) -> None:
                 assert answer.status == status, await answer.text()
                 seen += await answer.read()
                 run = await answer.json() if status == 201 else run
+        token = "gh" + "p_" + "aB3" * 12
+        for wrong in ({"depth": SECRET}, {"params": {"repo": repo, "x " + token: SECRET}}):
+            async with daemon.client.post(url, json=body | wrong) as answer:
+                assert answer.status == 422
+                seen += json.dumps(await answer.json(), ensure_ascii=False).encode()
+        assert token.encode() not in seen
         await eventually(lambda: _wrote(daemon.state, run["id"]), within_s=30)
         holders = _environments_with(SECRET, LINES, plain)
         command_lines = _command_lines()

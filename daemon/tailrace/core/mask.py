@@ -83,8 +83,13 @@ def check_length(name: str, value: str) -> None:
     Raises:
         SecretTooShortError: it is shorter than four characters.
     """
-    if len(trimmed(value)) < SHORTEST:
+    if not can_be_masked(value):
         raise SecretTooShortError(name)
+
+
+def can_be_masked(value: str) -> bool:
+    """Tell whether a secret is long enough: a shorter one would hide half the log."""
+    return len(trimmed(value)) >= SHORTEST
 
 
 class MaskRules:

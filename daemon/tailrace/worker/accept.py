@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ import msgspec
 from tailrace import wire
 from tailrace.bubblewrap import UnusableError, find_bubblewrap
 from tailrace.core import events
-from tailrace.core.mask import MaskRules, SecretTooShortError, check_length
+from tailrace.core.mask import MaskRules, SecretTooShortError, can_be_masked, check_length
 from tailrace.core.plan import CloneAction, ParamValue, Plan, RunFile
 from tailrace.core.units import format_bound, format_size
 from tailrace.errors import InvalidInputError, Problem, UnavailableError
@@ -91,6 +91,10 @@ class Acceptor:
         """
         self.check_disk()
         pipeline = self._pipeline(submission)
+        with self._masked_refusals(pipeline):
+            return self._prepare_new(pipeline, submission)
+
+    def _prepare_new(self, pipeline: Pipeline, submission: Submission) -> Prepared:
         self._check_requirements(pipeline)
         given = _checked_params(pipeline, submission)
         git_params = {
@@ -131,6 +135,26 @@ class Acceptor:
             prepared.held = held
             resources.pop_all()
         return prepared
+
+    @contextlib.contextmanager
+    def _masked_refusals(self, pipeline: Pipeline) -> Iterator[None]:
+        """Mask what a refusal quotes: it goes to whoever asked, and into logs on the way."""
+        try:
+            yield
+        except InvalidInputError as refusal:
+            names = {*pipeline.secrets, *_credential_secrets(self._settings)}
+            names.update(name for step in pipeline.steps.values() for name in step.secrets)
+            values = []
+            for name in names:
+                with contextlib.suppress(InvalidInputError):  # refused or not: it isn't quoted
+                    values.append(self._secrets.get(name))
+            mask = self._base_rules.with_values(filter(can_be_masked, values)).mask_text
+            raise InvalidInputError(
+                [
+                    Problem(mask(p.where), mask(p.problem), mask(p.hint), p.position)
+                    for p in refusal.problems
+                ]
+            ) from None
 
     def _hold_workspaces(self, held: ExitStack) -> None:
         try:
