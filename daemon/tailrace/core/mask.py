@@ -7,10 +7,14 @@ which it came:
 
 - Each *needle* (`tailrace.core.needles`) that occurs covers its bytes, all
   occurrences counting, also those that overlap.
+- Each *chain* (`tailrace.core.chains`), a secret of several lines with anything
+  that line breaks become between them, covers its bytes.
 - Each *token* covers its bytes: for every end of a match the one that begins
   farthest to the left, no farther than `REACH` away. A pattern that ends in a
   class without end (``ghp_[A-Za-z0-9]{36,}``) is a head and a *run*: the head
   must fit into `REACH`, the run covers its bytes as long as they go on.
+  One that ends in a byte of its last class (the ``@`` of ``://[^/ ]+@``) is
+  found at the first such byte, and covers up to the last one within `REACH`.
 - Each *value* (what follows ``Authorization: Bearer``) is a run that begins
   where a match of its ``before`` ends.
 - Each *block* (a private key) covers everything from where it begins to where
@@ -24,9 +28,9 @@ to what is found, and time is linear in the output. What remains is to know
 which bytes are *decided*: no match still to come can cover them. Then they
 leave, in order. Three rules tell, from cheap to exact:
 
-- After a line feed only needles with a line feed in them can be under way
-  (shapes never reach over one), and only such a needle's part up to one of its
-  line feeds can end there: one look-up of the last eight bytes.
+- After a line feed only chains and needles with a line feed in them can be
+  under way (shapes never reach over one), and only such a needle's part up to
+  one of its line feeds can end there: one look-up of the last eight bytes.
 - Whatever is `MaskRules.reach` bytes old is decided: no needle is longer, and
   no head. This bounds what is held of a line without end.
 - When the timer asks for an open line (`Masker.flush`), its tail is searched
@@ -39,8 +43,9 @@ So can a run and a block, which are state and hold nothing back.
 
 Secrets that a step tells later (`MaskRules.with_values`) come as layers with
 databases of their own, merged like the digits of a binary counter, so that a
-thousand of them cost no quadratic time; a new layer reads the bytes that the
-masker still has. Those are the last ``reach`` bytes, emitted or not.
+thousand of them cost no quadratic time, up to a size that compiles in a blink;
+a new layer reads the bytes that the masker still has. Those are the last
+``reach`` bytes, emitted or not.
 """
 
 from __future__ import annotations
