@@ -53,8 +53,8 @@ def _check_operation(
     def check(case: Case[Any]) -> None:
         turn = next(turns)
         if turn % 3:  # what is there, two times in three: all else ends in 404
-            places = {name: known[name][turn % len(known[name])] for name in case.path_parameters}
-            case.path_parameters.update(places)
+            for name in case.path_parameters.keys() & known.keys():
+                case.path_parameters[name] = known[name][turn % len(known[name])]
         response = case.call(timeout=20, session=session)
         case.validate_response(response, checks=CHECKS)
 
