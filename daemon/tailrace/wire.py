@@ -389,8 +389,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """A line sent to a runner's ``control.sock``."""
 
     command: Literal[
-        "hello", "gauges", "cancel", "pause", "resume", "answer", "skip", "cancel_step", "extend"
-    ]
+        "hello", "gauges", "away", "cancel", "pause", "resume", "answer", "skip", "cancel_step",
+        "extend",
+    ]  # fmt: skip
     id: str | None = None  # done once for each id
     step: str | None = None
     reason: str | None = None
@@ -400,6 +401,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     cause_code: Literal["cancelled", "superseded", "client_gone"] = "cancelled"
     by: str = ""
     via: str = ""
+    away_ms: int = 0  # with "away": how long no daemon was there
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -413,6 +415,13 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     gauges: dict[str, float] | None = None  # for "gauges": what the runner's buffers hold
 
 
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """What a runner writes into the run's ``lock``; it holds the lock, this only says who."""
+
+    pid: int
+    boot: str  # the kernel's boot id: random(4), "boot_id"
+
+
 # ---- the hand-over to a runner ---------------------------------------------------------------
 
 
@@ -424,3 +433,4 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     shapes: tuple[Shape, ...] = ()  # token shapes and the operator's own
     settings: dict[str, Any] = {}  # a `tailrace.settings.Settings` as builtins; the defaults
     public_url: str | None = None  # where artifacts will be found; None: file paths
+    continues: bool = False  # its runner died, all of that is told, and this one goes on

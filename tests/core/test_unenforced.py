@@ -27,7 +27,6 @@ def test_a_plan_that_asks_for_nothing_unusual_is_told_nothing() -> None:
         ({"limits": StepLimits(memory=1, pids=2)}, "limits (memory, pids)"),
         ({"narration": "github"}, "narration: github"),
         ({"run": {"budget": Budget(usd=1)}}, "budget"),
-        ({"run": {"on_lost": "retry"}}, "on_lost: retry"),
     ],
 )
 def test_each_wish_without_effect_is_told_once(keys: dict[str, Any], said: str) -> None:

@@ -31,7 +31,7 @@ from tailrace.rundir.journal import JournalReader
 from tailrace.rundir.layout import RunDir, StateDir
 from tailrace.rundir.lock import is_held, try_lock
 from tailrace.rundir.places import last_lines, tail_frames
-from tailrace.rundir.snapshot import read_snapshot
+from tailrace.rundir.snapshot import read_run_file, read_snapshot
 from tailrace.settings import Settings
 from tailrace.store.steady import SteadyIndex
 from tailrace.views import pipeline_view, run_summary, run_view
@@ -55,6 +55,7 @@ class Folders:
         self._catalog = catalog
         self._index: SteadyIndex | None = None
         self._turns: Turns | None = None  # made with the first run that is started here
+        self._only_acceptor: Acceptor | None = None
 
     async def __aenter__(self) -> Folders:
         """Make ready."""
@@ -114,13 +115,45 @@ class Folders:
         return self._turns.begin(prepared)
 
     def _acceptor(self) -> Acceptor:
-        from tailrace.undumpable import become_undumpable
-        from tailrace.worker.accept import Acceptor
-        from tailrace.worker.secrets import SecretStore
+        if self._only_acceptor is None:
+            from tailrace.undumpable import become_undumpable
+            from tailrace.worker.accept import Acceptor
+            from tailrace.worker.secrets import SecretStore
 
-        become_undumpable()  # steps run as the same user, and secrets stay in /proc/PID/environ
-        secrets = SecretStore.take(self._settings, os.environ)
-        return Acceptor(self._state, self._settings, self._catalog, secrets, None)
+            become_undumpable()  # steps run as the same user; secrets stay in /proc/PID/environ
+            secrets = SecretStore.take(self._settings, os.environ)  # once: they leave it
+            self._only_acceptor = Acceptor(
+                self._state, self._settings, self._catalog, secrets, None
+            )
+        return self._only_acceptor
+
+    def _settle(self, run: RunDir) -> None:
+        """End a run whose runner died, or start another one where it is to go on.
+
+        Raises:
+            ConflictError: it is to go on, and a secret that it needs isn't at hand here.
+        """
+        from tailrace.worker.lost import Fate, settle_lost
+        from tailrace.worker.prepared import Accepted
+
+        lock = try_lock(run.lock)
+        if lock is None:
+            return
+        try:
+            file, handover = read_run_file(run), None
+            if file.plan.on_lost == "retry" and not file.params_masked:
+                try:
+                    handover = self._acceptor().handover(file)
+                except InvalidInputError as exc:
+                    message = f"{file.ref} lost its runner, and can't go on from here: {exc}"
+                    raise ConflictError(message, state="running") from None
+            if settle_lost(run) is Fate.CONTINUES:
+                assert handover is not None
+                handover = msgspec.structs.replace(handover, continues=True)
+                theirs = os.dup(lock)
+                _spawn(Accepted(run=run, run_file=file, lock_fd=theirs, handover=handover))
+        finally:
+            os.close(lock)
 
     # ---- reading -----------------------------------------------------------------------------
 
@@ -171,7 +204,11 @@ class Folders:
             reader = JournalReader(run, after=after, texts=texts)
             try:
                 async with Changes() as changes, changes.of(run.journal) as changed:
-                    found = _growing(reader, run, changed) if follow else _until(reader, upto)
+                    found = (
+                        _growing(reader, run, changed, self._settle)
+                        if follow
+                        else _until(reader, upto)
+                    )
                     async with contextlib.aclosing(found) as batches:
                         async for frames in batches:
                             if shown := _of_step(frames, step):
@@ -301,7 +338,7 @@ async def _until(reader: JournalReader, upto: int) -> AsyncGenerator[list[wire.F
 
 
 async def _growing(
-    reader: JournalReader, run: RunDir, changed: asyncio.Event
+    reader: JournalReader, run: RunDir, changed: asyncio.Event, settle: Callable[[RunDir], None]
 ) -> AsyncGenerator[list[wire.Frame], None]:
     """Give a journal's events until the last one."""
     while True:
@@ -310,11 +347,11 @@ async def _growing(
             yield frames
             if frames[-1].event in LAST_EVENTS:
                 return
-        await _wait(run, changed)
+        await _wait(run, changed, settle)
 
 
-async def _wait(run: RunDir, changed: asyncio.Event) -> None:
-    """Return when the journal may have grown; end the run whose runner died."""
+async def _wait(run: RunDir, changed: asyncio.Event, settle: Callable[[RunDir], None]) -> None:
+    """Return when the journal may have grown; settle the run whose runner died."""
     while True:
         try:
             async with asyncio.timeout(_LOOK_S):
@@ -323,7 +360,7 @@ async def _wait(run: RunDir, changed: asyncio.Event) -> None:
         except TimeoutError:
             pass
         if not is_held(run.lock) and read_snapshot(run).status != "queued":
-            await asyncio.to_thread(_end, run, None)  # its runner died, and no daemon lives
+            await asyncio.to_thread(settle, run)  # its runner died, and no daemon lives
             return
 
 
@@ -344,9 +381,9 @@ def _end(run: RunDir, reason: str | None) -> bool:
     if lock is None:
         return False
     try:
-        if read_snapshot(run).status != "queued":
-            return end_lost(run)
         who = _user()
+        if read_snapshot(run).status != "queued":
+            return end_lost(run, asked=Control(action="cancel", by=who, via="cli"))
         end_unstarted(
             run,
             Reason(

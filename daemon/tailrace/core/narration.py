@@ -79,6 +79,11 @@ class Totals:
         """Return what the run has spent; dollars to nine digits, so that sums read as written."""
         return Cost(usd=round(self._usd, 9), tokens_in=self._tokens_in, tokens_out=self._tokens_out)
 
+    def begin_with(self, spent: Cost) -> None:
+        """Count on from what an earlier runner of the run has told."""
+        self._usd, self._tokens_in = spent.usd, spent.tokens_in
+        self._tokens_out = spent.tokens_out
+
     def spend(self, usd: float, tokens_in: int, tokens_out: int) -> Cost:
         """Add to what was spent and return the totals.
 

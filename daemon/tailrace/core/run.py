@@ -26,6 +26,10 @@ from tailrace.core.events import (
 UNFOLDED: Final = frozenset({"log", "progress", "status", "tool_call", "text", "citation", "fault"})
 
 
+# Statuses of a step while an attempt of it is being executed.
+UNDERWAY: Final = frozenset({"running", "paused", "waiting"})
+
+
 @dataclass(slots=True, kw_only=True)
 class StepState:
     """A step so far."""
@@ -136,6 +140,8 @@ class Snapshot:
                 state.started_at = state.started_at or t
             case events.StepRetrying():
                 state.status = "retrying"
+                # Only a runner's death lets an attempt leave some that isn't the last.
+                self.artifacts = [a for a in self.artifacts if a.step != event.step]
             case events.StepFinished():
                 state.status, state.label, state.finished = event.status, event.label, event
         if not isinstance(event, events.StepStarted):  # nobody waits for these answers any more

@@ -12,8 +12,6 @@ def unenforced(plan: Plan) -> list[tuple[str | None, str]]:
     found: list[tuple[str | None, str]] = []
     if plan.budget.usd is not None or plan.budget.tokens is not None:
         found.append((None, "the depth's budget (usd, tokens) isn't enforced in this version"))
-    if plan.on_lost == "retry":
-        found.append((None, "on_lost: retry isn't done in this version; a lost step fails"))
     for step in plan.steps:
         found += [(step.id, text) for text in _of_step(step)]
     return found

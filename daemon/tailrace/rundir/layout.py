@@ -92,6 +92,11 @@ class StateDir:
         return self.path / "address"
 
     @property
+    def alive(self) -> Path:
+        """Empty; its time says when a daemon was last there."""
+        return self.path / "alive"
+
+    @property
     def runs(self) -> Path:
         """The run folders."""
         return self.path / "runs"

@@ -7,9 +7,18 @@ between, and closing another descriptor of the same file doesn't drop it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tailrace import wire
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_holder_decoder: Final = msgspec.json.Decoder(wire.Holder)
 
 
 def try_lock(path: Path) -> int | None:
@@ -44,3 +53,25 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def boot_id() -> str:
+    """Return what the kernel calls this boot; another one after each restart (random(4))."""
+    return _BOOT_ID.read_text().strip()
+
+
+def write_holder(lock_fd: int) -> None:
+    """Write down, on disk, who holds the lock; where the disk takes nothing it stays untold."""
+    with contextlib.suppress(OSError):
+        data = wire.encode_json(wire.Holder(pid=os.getpid(), boot=boot_id()))
+        os.ftruncate(lock_fd, 0)
+        os.pwrite(lock_fd, data, 0)
+        os.fdatasync(lock_fd)
+
+
+def read_holder(path: Path) -> wire.Holder | None:
+    """Return who wrote itself down last as the holder; None where nobody did."""
+    try:
+        return _holder_decoder.decode(path.read_bytes())
+    except (OSError, msgspec.MsgspecError):
+        return None

@@ -128,6 +128,8 @@ def take_over(ctx: RunContext) -> None:
         OSError: the earlier run's folder is gone, or this one can't be written.
     """
     for step_id, run_id in ctx.file.reused.items():
+        if ctx.walk.status_of(step_id) != "pending":  # by a runner that died since
+            continue
         step = ctx.plan.step(step_id)
         earlier = ctx.state.run(run_id)
         snapshot = read_snapshot(earlier)

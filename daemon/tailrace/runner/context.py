@@ -26,6 +26,17 @@ from tailrace.runner.recorder import Recorder
 from tailrace.settings import Settings
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """What runners of this run did that died, as far as the clock and attempts go."""
+
+    elapsed_s: float = 0.0  # since the run started
+    paused_s: float = 0.0  # of these
+    is_paused: bool = False
+    attempts: Mapping[str, int] = field(default_factory=dict)  # unfinished step -> the last one
+    step_elapsed_s: Mapping[str, float] = field(default_factory=dict)  # since its first attempt
+
+
 @dataclass(slots=True, kw_only=True)
 class RunContext:
     """One run in execution. Everything here is used on one event loop."""
@@ -39,6 +50,7 @@ class RunContext:
     recorder: Recorder
     walk: Walk
     disk_failed: Callable[[OSError], None]  # the run folder can't be written: end the run
+    earlier: Earlier | None = None  # None: it has just been accepted
     totals: Totals = field(default_factory=Totals)
     outputs: dict[str, dict[str, str]] = field(default_factory=dict)  # by step, unmasked
     artifacts: list[Artifact] = field(default_factory=list)

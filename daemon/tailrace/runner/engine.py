@@ -38,7 +38,7 @@ from tailrace.runner import collection
 from tailrace.runner.ask import Ask
 from tailrace.runner.attempt import Attempt, AttemptResult, StopRequest
 from tailrace.runner.containment import CONTAINMENT, reap_orphans
-from tailrace.runner.context import RunContext
+from tailrace.runner.context import Earlier, RunContext
 from tailrace.runner.control import serve_control
 from tailrace.runner.steering import Steering
 
@@ -76,7 +76,7 @@ class Engine:
         self._awake = asyncio.Event()  # not paused
         self._awake.set()
         self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._began = self._loop.time()  # of the run, also where this runner goes on with it
         self._deadline = Deadline(ctx.plan.timeout_ms, self._began)
         self._alarm: asyncio.TimerHandle | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -89,7 +89,10 @@ class Engine:
             OSError: not even the last event could be written.
         """
         ctx = self.ctx
-        self._record(events.Started(worker=socket.gethostname(), containment=CONTAINMENT))
+        if ctx.earlier is None:
+            self._record(events.Started(worker=socket.gethostname(), containment=CONTAINMENT))
+        else:
+            self._go_on(ctx.earlier)
         with ctx.disk_guard():
             ctx.workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in (ctx.cache.parent, ctx.cache):
@@ -98,20 +101,38 @@ class Engine:
         self._loop.add_signal_handler(signal.SIGCHLD, lambda: reap_orphans(ctx.leaders))
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._told_to_end, number)
-        self._set_alarm()
         async with AsyncExitStack() as stack:
             with ctx.disk_guard():
                 await stack.enter_async_context(serve_control(ctx.run, Steering(self).handle))
-                for step, text in unenforced(ctx.plan):
+                for step, text in unenforced(ctx.plan) if ctx.earlier is None else ():
                     ctx.recorder.record(events.Notice(kind="unenforced", text=text, step=step))
                 collection.take_over(ctx)
             try:
+                self._begin_clock()
                 await self._walk()
             finally:
                 for timer in (self._alarm, *self._timers):
                     if timer is not None:
                         timer.cancel()
             await self._end()
+
+    def _begin_clock(self) -> None:
+        """Have the run's timeout count; an earlier runner may have stopped walking already."""
+        if self.ctx.walk.phase is not Phase.WALKING:
+            self._stopping()
+        if self._deadline.left_s(self._loop.time()) == 0:  # before another step starts
+            self._timed_out()
+        else:
+            self._set_alarm()
+
+    def _go_on(self, earlier: Earlier) -> None:
+        """Begin where a runner died: the time counts on, and a paused run is paused."""
+        now = self._loop.time()
+        self._began = now - earlier.elapsed_s
+        self._deadline = Deadline(self.ctx.plan.timeout_ms, self._began + earlier.paused_s)
+        if earlier.is_paused:
+            self._awake.clear()
+            self._deadline.pause(now)
 
     async def _walk(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -133,14 +154,26 @@ class Engine:
                 self.running[step.id] = running
                 tasks.create_task(self._run_step(running), name=f"step {step.id}")
             case Finish():
-                self.finish_step(
-                    step,
-                    AttemptResult(
-                        conclusion=decision.status,
-                        cause=decision.cause,
-                        cause_code=decision.cause_code,
-                    ),
-                )
+                self._finish_waiting(step, decision)
+
+    def _finish_waiting(self, step: StepPlan, decision: Finish) -> None:
+        """End a step that won't start; one that a runner's death interrupted has been started."""
+        attempts, elapsed_s = self._earlier(step.id)
+        status = decision.status
+        if attempts and status == "skipped":
+            status = "aborted"
+        self.finish_step(
+            step,
+            AttemptResult(conclusion=status, cause=decision.cause, cause_code=decision.cause_code),
+            duration_ms=round(elapsed_s * 1000),
+        )
+
+    def _earlier(self, step: str) -> tuple[int, float]:
+        """Return the attempts that a step has had, and the seconds since the first began."""
+        earlier = self.ctx.earlier
+        if earlier is None:
+            return 0, 0.0
+        return earlier.attempts.get(step, 0), earlier.step_elapsed_s.get(step, 0.0)
 
     def _evaluate(self, step: StepPlan, functions: StatusFunctions) -> bool:
         try:
@@ -158,8 +191,9 @@ class Engine:
 
     async def _run_step(self, running: StepRun) -> None:
         """Execute a step's attempts until one counts, and tell of its end."""
-        began = self._loop.time()
-        attempt = self._attempt(running, 1)
+        attempts, elapsed_s = self._earlier(running.step.id)
+        began = self._loop.time() - elapsed_s
+        attempt = self._attempt(running, attempts + 1)
         result = AttemptResult(conclusion="error", cause_code="internal")
         try:
             with self.ctx.disk_guard():
@@ -264,6 +298,7 @@ class Engine:
     ) -> None:
         """Tell of a step's end, to the journal and to the walk."""
         allowed = step.allow_failure and result.conclusion == "error"
+        attempt = attempt or self._earlier(step.id)[0]
         self._record(
             events.StepFinished(
                 step=step.id, label=label or self._label(step), status=result.conclusion,

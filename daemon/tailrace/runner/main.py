@@ -17,13 +17,15 @@ from tailrace.core.mask import MaskRules
 from tailrace.core.plan import ParamValue, RunFile
 from tailrace.core.walk import Walk
 from tailrace.errors import ConflictError, InvalidInputError, Problem
+from tailrace.rundir.attempts import remove_attempts
 from tailrace.rundir.journal import room_for
 from tailrace.rundir.layout import RunDir
-from tailrace.rundir.lock import try_lock
+from tailrace.rundir.lock import try_lock, write_holder
 from tailrace.rundir.snapshot import read_run_file, read_snapshot
 from tailrace.rundir.trees import remove_tree
 from tailrace.runner.containment import become_subreaper, end_descendants
 from tailrace.runner.context import RunContext
+from tailrace.runner.continuation import check_settled, take_up
 from tailrace.runner.engine import Engine
 from tailrace.runner.recorder import Recorder
 from tailrace.settings import Settings
@@ -47,11 +49,14 @@ def run(folder: Path, lock_fd: int | None, handover: wire.Handover) -> int:
             raise ConflictError(f"{file.ref} is being executed by another runner", state="running")
     os.set_inheritable(lock_fd, False)
     before = read_snapshot(run_dir)
-    if before.status != "queued":
+    if handover.continues:
+        check_settled(file.ref, before)
+    elif before.status != "queued":
         raise ConflictError(f"{file.ref} has started before: {before.status}", state=before.status)
     _check_handover(file, handover)
     os.umask(0o077)
     become_subreaper()
+    write_holder(lock_fd)
     try:
         return asyncio.run(_execute(run_dir, file, handover))
     finally:
@@ -63,6 +68,8 @@ async def _execute(run_dir: RunDir, file: RunFile, handover: wire.Handover) -> i
     engine = Engine(ctx)
     ctx.disk_failed = engine.disk_failed
     try:
+        if handover.continues:
+            take_up(ctx)
         await engine.run()
     except Exception:  # noqa: BLE001 - the boundary of a run: its watchers must see an end
         _crashed(ctx, traceback.format_exc())
@@ -140,6 +147,6 @@ def _crashed(ctx: RunContext, trace: str) -> None:
 
 
 def _clean_up(ctx: RunContext, *, succeeded: bool) -> None:
-    remove_tree(ctx.run.path / "attempts")
+    remove_attempts(ctx.run)
     if succeeded and not ctx.file.keep_workspace:
         remove_tree(ctx.workspace)

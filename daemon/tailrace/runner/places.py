@@ -6,12 +6,10 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from tailrace.rundir.attempts import MEMORY, memory_prefix
 from tailrace.rundir.layout import RunDir
 from tailrace.rundir.trees import remove_tree
-
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - tmpfs(5), for what must be on no disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +70,8 @@ def make_places(
     remove_tree(folder)
     folder.mkdir(mode=0o700, parents=True)
     params_file = folder / "params.json"
-    if params_secret and _MEMORY.is_dir():
-        fd, name = tempfile.mkstemp(prefix="tailrace-", dir=_MEMORY)
+    if params_secret and MEMORY.is_dir():
+        fd, name = tempfile.mkstemp(prefix=memory_prefix(run), dir=MEMORY)
         params_file = Path(name)
     else:
         fd = os.open(params_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec import UNSET
 
-from tailrace.core.events import FINAL_STEP_STATUSES, Control
+from tailrace.core.events import FINAL_STEP_STATUSES, Control, Notice
+from tailrace.core.units import format_duration
 from tailrace.core.walk import Phase, Stop
 from tailrace.runner.attempt import AttemptResult, StopRequest
 from tailrace.wire import Command, Reply
@@ -55,6 +56,8 @@ class Steering:
                 return Reply(status="done", pid=os.getpid())
             case "gauges":
                 return Reply(status="done", gauges=self._engine.gauges())
+            case "away":
+                return self._tell_away(command)
             case "cancel":
                 return self._cancel(command)
             case "pause":
@@ -69,6 +72,15 @@ class Steering:
                 return self._end_step(command)
             case "extend":
                 return self._extend(command)
+
+    def _tell_away(self, command: Command) -> Reply:
+        """Tell watchers that nobody served them for a while; the run didn't notice."""
+        text = f"the daemon was away for {format_duration(command.away_ms)}; the run went on"
+        try:
+            seq = self._engine.ctx.recorder.record(Notice(kind="daemon_away", text=text))
+        except OSError as exc:  # of no weight: it must not end a run
+            return Reply(status="conflict", reason=f"not told: {exc.strerror}")
+        return Reply(status="done", seq=seq)
 
     def _cancel(self, command: Command) -> Reply:
         walk = self._engine.ctx.walk

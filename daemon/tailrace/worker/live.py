@@ -40,6 +40,7 @@ class LiveRun:
         self.entry = entry_of(run_file)
         self.starting = False  # its lock is in our hands, on its way to a runner
         self.ours = False  # we have handed it to a runner
+        self.tries = 0  # of runners that died before they told that it has started
         self.following: asyncio.Task[None] | None = None
         self._reader = JournalReader(run, texts=False)
         self.snapshot = Snapshot(id=run_file.id)

@@ -8,20 +8,23 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
 
+from tailrace import wire
+from tailrace.core import lost
 from tailrace.core.admission import Entry
 from tailrace.core.plan import RunFile
+from tailrace.errors import InvalidInputError
 from tailrace.rundir.changes import Changes
 from tailrace.rundir.disk import is_disk_error
 from tailrace.rundir.layout import RunDir
 from tailrace.rundir.lock import is_held, try_lock
 from tailrace.rundir.snapshot import read_snapshot
 from tailrace.worker.live import LiveRun
-from tailrace.worker.lost import CAUSE, end_lost
+from tailrace.worker.lost import Fate, settle_lost
 from tailrace.worker.prepared import Accepted
 from tailrace.worker.spawn import ForkServer, ForkServerGoneError, spawn_runner
 from tailrace.worker.tasks import Tasks
@@ -38,7 +41,11 @@ class Lives:
 
     ``on_change`` is called with each change of status, ``on_end`` at the end,
     ``on_orphan`` with a run that another process accepted and left before it
-    started: it is live no more, and may be queued again.
+    started: it is live no more, and may be queued again. ``handover`` looks up
+    anew what a runner needs that goes on with a lost run, and raises
+    InvalidInputError where that can't be had.
+
+    Until `may_start` is set, lost runs that would go on wait for it.
     """
 
     def __init__(
@@ -49,6 +56,7 @@ class Lives:
         on_change: Callable[[LiveRun], None],
         on_end: Callable[[LiveRun], None],
         on_orphan: Callable[[LiveRun], None],
+        handover: Callable[[RunFile], wire.Handover],
         target: str,
     ) -> None:
         self._changes = changes
@@ -56,6 +64,8 @@ class Lives:
         self._on_change = on_change
         self._on_end = on_end
         self._on_orphan = on_orphan
+        self._handover = handover
+        self.may_start = False
         self._runs: dict[str, LiveRun] = {}
         self._by_pid: dict[int, LiveRun] = {}
         self._not_before: dict[str, float] = {}  # runs whose end couldn't be written, until when
@@ -154,19 +164,22 @@ class Lives:
                 self._tasks.start(self._look_after(live), name=f"look after {live.file.ref}")
 
     async def _look_after(self, live: LiveRun) -> None:
-        """End the run if its runner died; one that has its last event is left alone."""
+        """Settle the run if its runner died; one that has its last event is left alone."""
         now = asyncio.get_running_loop().time()
-        if self._not_before.get(live.run.id, 0.0) > now:
+        if self._not_before.get(live.run.id, 0.0) > now or live.starting:
+            return
+        waits = live.file.plan.on_lost == "retry" and not self.may_start
+        if waits or live.run.id not in self._runs:
             return
         try:
             lock_fd = try_lock(live.run.lock)
             if lock_fd is None:
                 return
+            live.starting = True  # in our hands: nobody else need look
             try:
-                orphaned = not live.ours and read_snapshot(live.run).status == "queued"
-                ended = not orphaned and await asyncio.to_thread(_end_dead, live.run)
+                await self._settle(live, lock_fd)
             finally:
-                os.close(lock_fd)
+                live.starting = False
         except (OSError, msgspec.MsgspecError) as exc:
             if live.run.id not in self._not_before:
                 log.error("run_not_ended", run_id=live.run.id, reason=str(exc))
@@ -175,18 +188,66 @@ class Lives:
             self._not_before[live.run.id] = now + again_s
             return
         self._not_before.pop(live.run.id, None)
-        if orphaned and self._runs.pop(live.run.id, None) is not None:
+
+    async def _settle(self, live: LiveRun, lock_fd: int) -> None:
+        """End a lost run, start it again, or give it back to the queue; the lock is let go of."""
+        try:
+            queued = read_snapshot(live.run).status == "queued"
+            handover, refusal = None, None
+            fate: Fate | None = None
+            if live.ours or not queued:
+                handover, refusal = self._handover_again(live.file)
+                live.tries += queued
+                if queued and handover is not None and live.tries < lost.MOST_DEATHS:
+                    fate = Fate.CONTINUES
+                else:
+                    fate = await _to_its_end(_settle_dead, live.run, refusal)
+        except BaseException:
+            os.close(lock_fd)
+            raise
+        if fate is Fate.CONTINUES and handover is not None:
+            log.warning("runner_died", run_id=live.run.id, ref=live.file.ref, continues=True)
+            live.ours = True
+            await self._hand_over(
+                live,
+                Accepted(
+                    run=live.run, run_file=live.file, lock_fd=lock_fd,
+                    handover=msgspec.structs.replace(handover, continues=not queued),
+                ),
+            )  # fmt: skip
+            return
+        os.close(lock_fd)
+        if fate is Fate.ENDED:
+            log.warning("runner_died", run_id=live.run.id, ref=live.file.ref, continues=False)
+        if fate is None and self._runs.pop(live.run.id, None) is not None:
             assert live.following is not None
             live.following.cancel()
             self._on_orphan(live)
-        if ended:
-            log.warning("runner_died", run_id=live.run.id, ref=live.file.ref)
+
+    def _handover_again(self, run_file: RunFile) -> tuple[wire.Handover | None, str | None]:
+        """Return what a new runner would need, or why it can't be had."""
+        if run_file.plan.on_lost != "retry":
+            return None, None
+        try:
+            return self._handover(run_file), None
+        except InvalidInputError as exc:
+            return None, "; ".join(problem.problem for problem in exc.problems)
 
 
-def _end_dead(run: RunDir) -> bool:
-    """End a run whose lock is free and ours now, if it hasn't ended."""
+async def _to_its_end(settle: Callable[[RunDir, str | None], Fate], *arguments: Any) -> Fate:
+    """Call it in a thread; being cancelled waits for it, because it writes under our lock."""
+    work = asyncio.ensure_future(asyncio.to_thread(settle, *arguments))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait((work,))
+        raise
+
+
+def _settle_dead(run: RunDir, refusal: str | None) -> Fate:
+    """Settle a run whose lock is free and ours now, if it hasn't ended."""
     if read_snapshot(run).status == "queued":
-        cause = f"{CAUSE} before it started"
+        cause = f"{lost.DIED.cause} before it started"
         end_unstarted(run, Reason(status="error", cause=cause, cause_code="lost"))
-        return True
-    return end_lost(run)
+        return Fate.ENDED
+    return settle_lost(run, refusal=refusal)

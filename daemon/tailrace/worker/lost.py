@@ -1,4 +1,4 @@
-"""Ends a run whose runner died, truthfully: what was running failed, the rest never ran."""
+"""Settles a run whose runner died: told truthfully, then ended or made ready to go on."""
 
 from __future__ import annotations
 
@@ -6,143 +6,239 @@ import contextlib
 import os
 import signal
 import time
+from enum import Enum
 from typing import Final
 
 import msgspec
 
 from tailrace import wire
-from tailrace.core import events
+from tailrace.core import events, lost
+from tailrace.core.events import CauseCode, StepConclusion
 from tailrace.core.lines import LineCounter, Slice
+from tailrace.core.lost import Death
 from tailrace.core.plan import RunFile
-from tailrace.core.run import Snapshot, StepState
-from tailrace.rundir.journal import JournalReader, JournalWriter
+from tailrace.core.run import UNDERWAY, StepState
+from tailrace.core.walk import Verdict, Walk
+from tailrace.rundir.attempts import remove_attempts
+from tailrace.rundir.journal import JournalWriter
 from tailrace.rundir.layout import RunDir
-from tailrace.rundir.snapshot import fold, read_run_file
+from tailrace.rundir.lock import boot_id, read_holder
+from tailrace.rundir.past import RunPast
+from tailrace.rundir.snapshot import read_run_file
 
-CAUSE: Final = "its runner died"
 _SLICE: Final = 1 << 16  # bytes of a log that one event tells
 _KILL_ROUNDS: Final = 100  # of a look at all processes; who still forks then isn't ours to stop
 
 
-def end_lost(run: RunDir) -> bool:
-    """Write the end of a run that has none, once the caller holds its lock.
+class Fate(Enum):
+    """What became of a lost run."""
 
-    What is left of its processes is killed, output that reached a log but not
-    the journal is told, steps that ran are ``error``, those that didn't
-    ``skipped``. Returns False, and writes nothing, where the run has its last
-    event already.
+    OVER = "it has its last event already"
+    ENDED = "its last event was written"
+    CONTINUES = "a new runner may go on with it"
+
+
+def settle_lost(run: RunDir, *, refusal: str | None = None) -> Fate:
+    """Tell of a runner's death, once the caller holds the run's lock, and decide what follows.
+
+    What is left of its processes is killed, and output that reached a log but
+    not the journal is told. With ``on_lost: retry`` the lost attempts are
+    ``step_retrying``, and the caller hands the run to a new runner
+    (`Handover.continues`); else the run gets its end. A run whose steps had
+    all finished ends as they did.
+
+    *refusal* is why the caller can't start a runner, as the run's cause.
 
     Raises:
         OSError: the folder can't be read or written.
         msgspec.MsgspecError: ``run.json`` is damaged.
     """
+    return _settle(run, refusal, None)
+
+
+def end_lost(run: RunDir, *, asked: events.Control | None = None) -> bool:
+    """Write the end of a lost run, whatever its ``on_lost``; False where it has one.
+
+    *asked* is who cancelled it, if that is why: it is told where the run would have gone on.
+
+    Raises: as `settle_lost`.
+    """
+    return _settle(run, "", asked) is Fate.ENDED
+
+
+def _settle(run: RunDir, refusal: str | None, asked: events.Control | None) -> Fate:
     run_file = read_run_file(run)
     journal = JournalWriter(run)
     try:
-        past = _Past(run)
+        past = RunPast(run)
         if past.snapshot.is_final:
-            return False
+            return Fate.OVER
         killed = kill_processes(run.id)
-        _Ending(run, run_file, journal, past).write(killed)
+        settlement = _Settlement(run, run_file, journal, past, killed)
+        if asked is not None and run_file.plan.on_lost == "retry":
+            settlement.cancel(asked)
+        fate = settlement.write(refusal)
         journal.sync()
     finally:
         journal.close()
-    return True
+    if fate is Fate.ENDED:
+        remove_attempts(run)
+    return fate
 
 
-class _Past:
-    """What the journal says: the state, each log's last slice, and what was spent."""
-
-    def __init__(self, run: RunDir) -> None:
-        self.snapshot = Snapshot(id=run.id)
-        self.slices: dict[tuple[str, int], wire.Record] = {}
-        self.limited: dict[str, int | msgspec.UnsetType] = {}  # step -> the line it goes on with
-        self.cost = events.Cost()
-        reader = JournalReader(run, texts=False)
-        try:
-            while frames := reader.read():
-                fold(self.snapshot, frames)
-                for frame in frames:
-                    self._look_at(frame)
-        finally:
-            reader.close()
-
-    def _look_at(self, frame: wire.Frame) -> None:
-        if frame.event == "log":
-            record = wire.decode_record(frame.data)
-            self.slices[record.step or "", record.attempt] = record
-            if record.step in self.limited:
-                self.limited[record.step] = msgspec.UNSET
-        elif frame.event == "notice":
-            event = wire.decode_event(frame.data)
-            assert isinstance(event, events.Notice)
-            if event.kind == "log_limit" and event.step is not None:
-                self.limited[event.step] = event.line
-        elif frame.event in ("step_started", "step_finished"):
-            self.limited.pop(frame.step or "", None)
-        elif frame.event == "cost":
-            event = wire.decode_event(frame.data)
-            assert isinstance(event, events.CostEvent)
-            self.cost = events.Cost(
-                usd=event.total_usd,
-                tokens_in=event.total_tokens_in,
-                tokens_out=event.total_tokens_out,
-            )
+def _death(run: RunDir) -> Death:
+    holder = read_holder(run.lock)
+    restarted = holder is not None and holder.boot != boot_id()
+    return lost.RESTARTED if restarted else lost.DIED
 
 
-class _Ending:
+class _Settlement:
     """Writes the missing events."""
 
-    def __init__(self, run: RunDir, run_file: RunFile, journal: JournalWriter, past: _Past) -> None:
-        self._run = run
-        self._plan = run_file.plan
+    def __init__(
+        self, run: RunDir, run_file: RunFile, journal: JournalWriter, past: RunPast, killed: int
+    ) -> None:
+        self._run, self._file, self._plan = run, run_file, run_file.plan
         self._journal = journal
         self._past = past
+        self._killed = killed
+        self._death = _death(run)
         self._now = time.time()
 
-    def write(self, killed: int) -> None:
-        """Write everything, the last event included."""
-        if killed:
-            processes = "process that it left was" if killed == 1 else "processes that it left were"
-            self._record(events.Notice(kind="lost", text=f"{killed} {processes} killed"))
-        snapshot = self._past.snapshot
-        for step in snapshot.steps.values():
-            if not step.is_final:
-                self._finish(step)
-        self._record(
-            events.Summary(
-                status="error",
-                message="the runner died",
-                cause=CAUSE,
-                cause_code="lost",
-                duration_ms=self._since(snapshot.started_at),
-                file_url=self._file_url(),
-                artifacts=tuple(artifact.name for artifact in snapshot.artifacts),
-                cost=self._past.cost,
-            )
+    def cancel(self, control: events.Control) -> None:
+        """Take in, and tell, that somebody cancels the run."""
+        self._record(control)
+        self._past.told.cancel = control
+
+    def write(self, refusal: str | None) -> Fate:
+        """Write everything; the last event too, unless the run goes on."""
+        snapshot, told = self._past.snapshot, self._past.told
+        walk = lost.replay(self._plan, snapshot, told)
+        if told.cancel is not None:
+            walk.stop(lost.stop_of(told.cancel, self._death))
+        if walk.done:
+            self._notice(f"{self._death.cause} after the last step")
+            self._last(walk.verdict())
+            return Fate.ENDED
+        if told.cancel is None and self._plan.on_lost == "retry":
+            refusal = lost.obstacle(self._file, told, self._death) or refusal
+            if refusal is None:
+                self._notice(f"{self._death.cause}, and another runner goes on")
+                self._repeat()
+                return Fate.CONTINUES
+        if self._killed:
+            self._notice("")
+        self._end(walk, refusal if self._plan.on_lost == "retry" else None)
+        return Fate.ENDED
+
+    def _notice(self, how: str) -> None:
+        texts = [how] if how else []
+        if self._killed:
+            one = self._killed == 1
+            processes = "process that it left was" if one else "processes that it left were"
+            texts.append(f"{self._killed} {processes} killed")
+        self._record(events.Notice(kind=lost.NOTICE, text="; ".join(texts)))
+
+    # ---- going on ----------------------------------------------------------------------------
+
+    def _repeat(self) -> None:
+        """Tell what became of the attempts; those steps that somebody ended don't run again."""
+        for step in self._past.snapshot.steps.values():
+            control = self._past.told.asked.get(step.id)
+            if step.is_final:
+                continue
+            if control is not None:
+                self._finish_asked(step, control)
+            elif step.status in UNDERWAY:
+                self._tell_rest(step.id, step.attempt)
+                self._record(
+                    events.StepRetrying(
+                        step=step.id, attempt=step.attempt, returncode=None, signal=None,
+                        cause=self._death.cause, cause_code=self._death.cause_code, kill=None,
+                        delay_ms=0,
+                    )
+                )  # fmt: skip
+
+    def _finish_asked(self, step: StepState, control: events.Control) -> None:
+        skipped = control.action == "skip"
+        verb = "skipped" if skipped else "cancelled"
+        self._finish(
+            step,
+            "skipped" if skipped or not step.attempt else "aborted",
+            f"{verb} by {control.by or 'somebody'}",
+            "cancelled",
         )
 
-    def _finish(self, step: StepState) -> None:
+    # ---- the end -----------------------------------------------------------------------------
+
+    def _end(self, walk: Walk, refusal: str | None) -> None:
+        death, stop = self._death, walk.stop_reason
+        cancelled = stop is not None and stop.kind == "cancel"
+        for step in self._past.snapshot.steps.values():
+            if step.is_final:
+                continue
+            if cancelled and stop is not None:
+                status: StepConclusion = "aborted" if step.attempt else "skipped"
+                self._finish(step, status, stop.cause, stop.cause_code)
+            else:
+                status = "error" if step.attempt else "skipped"
+                self._finish(step, status, death.cause, death.cause_code)
+        if cancelled and stop is not None:
+            verdict = Verdict(
+                status="aborted", message="", cause=stop.cause, cause_code=stop.cause_code,
+                by=stop.by,
+            )  # fmt: skip
+        else:
+            verdict = Verdict(
+                status="error", message=death.message, cause=refusal or death.cause,
+                cause_code=death.cause_code,
+            )  # fmt: skip
+        self._last(verdict)
+
+    def _last(self, verdict: Verdict) -> None:
+        snapshot = self._past.snapshot
+        duration_ms = self._since(snapshot.started_at)
+        names = tuple(artifact.name for artifact in snapshot.artifacts)
+        cost = self._past.told.cost
+        if verdict.status == "aborted":
+            self._record(
+                events.Aborted(
+                    reason=verdict.cause or "", cause_code=verdict.cause_code or "cancelled",
+                    by=verdict.by, duration_ms=duration_ms, file_url=self._file_url(),
+                    artifacts=names, cost=cost,
+                )
+            )  # fmt: skip
+            return
+        self._record(
+            events.Summary(
+                status=verdict.status, message=verdict.message, cause=verdict.cause,
+                cause_code=verdict.cause_code, duration_ms=duration_ms,
+                file_url=self._file_url(), artifacts=names, cost=cost,
+            )
+        )  # fmt: skip
+
+    def _finish(
+        self, step: StepState, status: StepConclusion, cause: str, cause_code: CauseCode
+    ) -> None:
         lines = size = 0
         if step.attempt:
             lines, size = self._tell_rest(step.id, step.attempt)
-            if step.id in self._past.limited:
-                text = "the end of its output, kept in memory (limits.log), is lost with its runner"
-                self._record(events.Notice(kind="log_limit", text=text, step=step.id))
         self._record(
             events.StepFinished(
                 step=step.id,
                 label=step.label,
-                status="error" if step.attempt else "skipped",
-                allowed=bool(step.attempt) and self._is_allowed(step.id),
-                cause=CAUSE,
-                cause_code="lost",
+                status=status,
+                allowed=status == "error" and self._is_allowed(step.id),
+                cause=cause,
+                cause_code=cause_code,
                 attempt=step.attempt,
                 duration_ms=self._since(step.started_at),
                 lines=lines,
                 bytes=size,
             )
         )
+
+    # ---- output that no event told of --------------------------------------------------------
 
     def _tell_rest(self, step: str, attempt: int) -> tuple[int, int]:
         """Tell what an attempt's log holds beyond its last slice; return its lines and bytes."""
@@ -164,6 +260,9 @@ class _Ending:
             while chunk := log.read(_SLICE):
                 self._tell(step, attempt, counter.take(chunk))
             self._tell(step, attempt, counter.take(b"", final=True))
+        if step in self._past.limited:
+            text = "the end of its output, kept in memory (limits.log), is lost with its runner"
+            self._record(events.Notice(kind="log_limit", text=text, step=step))
         return counter.lines, counter.offset
 
     def _tell(self, step: str, attempt: int, piece: Slice | None) -> None:

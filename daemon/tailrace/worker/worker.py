@@ -21,6 +21,7 @@ import structlog
 from tailrace import wire
 from tailrace.core import admission
 from tailrace.core.mask import MaskRules
+from tailrace.core.plan import RunFile
 from tailrace.core.run import Snapshot
 from tailrace.errors import (
     ConflictError,
@@ -30,6 +31,7 @@ from tailrace.errors import (
 )
 from tailrace.pipeline.catalog import Catalog
 from tailrace.pipeline.model import Pipeline
+from tailrace.rundir.attempts import remove_attempts
 from tailrace.rundir.changes import Changes
 from tailrace.rundir.feed import Feed
 from tailrace.rundir.layout import StateDir
@@ -51,6 +53,7 @@ from tailrace.worker.live import Feeds, LiveRun
 from tailrace.worker.lives import Lives
 from tailrace.worker.prepared import Accepted
 from tailrace.worker.presence import GONE_S, Presence
+from tailrace.worker.pulse import Pulse
 from tailrace.worker.queue import Queue
 from tailrace.worker.repeat import repeat_of
 from tailrace.worker.schedule import Scheduler
@@ -103,6 +106,7 @@ class Worker:
         self.index: SteadyIndex
         self._acceptor = Acceptor(state, settings, catalog, secrets, None)
         self._intake: Intake
+        self._pulse: Pulse
         self._lives: Lives
         self._scheduler: Scheduler
         self._clock = clock
@@ -145,6 +149,7 @@ class Worker:
                 on_change=self._changed,
                 on_end=self._ended,
                 on_orphan=self._orphaned,
+                handover=self._handover_again,
                 target=self._target,
             )
             self._intake = Intake(
@@ -161,6 +166,10 @@ class Worker:
             for run_id in self.index.unfinished:
                 self._find(run_id)
             self._known = run_ids(self.state)
+            self._pulse = Pulse(self.state)
+            went_on = [live for live in self._lives if is_held(live.run.lock)]
+            self._tasks.start(self._pulse.tell(went_on), name="tell of the absence")
+            opened.callback(self._pulse.beat)
             self._lives.look_after_all()
             self._tasks.start(self._look_around(), name="look around")
             caretaker = Caretaker(self.state, self.index, self._removed)
@@ -177,6 +186,8 @@ class Worker:
         with contextlib.suppress(OSError):  # told, and tried again, when a run starts
             await self._lives.fork_server.start()
             await self._lives.fork_server.make_ready(self._acceptor.usual_handover)
+        self._lives.may_start = True
+        self._lives.look_after_all()
         self._admit()
         self._tasks.start(self._scheduler.keep(), name="keep the schedule")
 
@@ -224,6 +235,7 @@ class Worker:
     async def _look_around(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
+            self._pulse.beat()
             try:
                 self.index.look_after()
                 self._lives.look_after_all()
@@ -330,6 +342,7 @@ class Worker:
     def _accepted(self, accepted: Accepted, position: int) -> None:
         run_file = accepted.run_file
         self._known.add(run_file.id)
+        self._pulse.beat()  # of a run that it has accepted, it knows
         self._put(row_of(run_file, read_snapshot(accepted.run)))
         if position:
             os.close(accepted.lock_fd)  # ten thousand may wait, each with its lock
@@ -388,6 +401,10 @@ class Worker:
         handover = msgspec.structs.replace(handover, public_url=self._base_url)
         self._lives.start(Accepted(run=run, run_file=run_file, lock_fd=lock_fd, handover=handover))
 
+    def _handover_again(self, run_file: RunFile) -> wire.Handover:
+        handover = self._acceptor.handover(run_file)
+        return msgspec.structs.replace(handover, public_url=self._base_url)
+
     async def _end_impossible(self, run_id: str, lock_fd: int, exc: InvalidInputError) -> None:
         lost = exc.problems[0].where == "params"  # its parameters held a secret
         reason = Reason(
@@ -424,8 +441,7 @@ class Worker:
         self._remember(live.run.id, live.snapshot)
         self._presence.forget(live.run.id)
         self._replaced.discard(live.run.id)
-        if live.snapshot.status == "success" and not live.file.keep_workspace:
-            self._tasks.start(self._tidy(live), name=f"tidy {live.file.ref}")
+        self._tasks.start(self._tidy(live), name=f"tidy {live.file.ref}")
         self._admit()
 
     def _orphaned(self, live: LiveRun) -> None:
@@ -433,8 +449,11 @@ class Worker:
         self._admit()
 
     async def _tidy(self, live: LiveRun) -> None:
-        """Remove a workspace that nobody needs any more, where the runner's clean-up didn't."""
+        """Remove what nobody needs any more, where the runner died before its clean-up."""
         await self._settled(live.run.id)
+        await asyncio.to_thread(remove_attempts, live.run)
+        if live.snapshot.status != "success" or live.file.keep_workspace:
+            return
         if not await asyncio.to_thread(remove_workspace, self.state, live.workspace):
             path = self.state.workspace(live.workspace)
             log.warning("workspace_not_removed", run_id=live.run.id, path=str(path))
