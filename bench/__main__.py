@@ -16,7 +16,7 @@ from rich.table import Table
 from bench.figure import Figure, Goal
 
 BENCHMARKS: Final = (
-    "step_cost", "first_process", "line_latency", "idle", "throughput", "crowd",
+    "step_cost", "first_process", "line_latency", "idle", "throughput", "crowd", "kills",
 )  # fmt: skip
 
 

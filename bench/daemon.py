@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -117,6 +118,11 @@ class Daemon:
         )
         return sock
 
+    def kill(self, number: signal.Signals) -> None:
+        """Send the daemon a signal that ends it, and wait for that; runs go on."""
+        self._process.send_signal(number)
+        self._process.wait(30)
+
     def close(self) -> None:
         """Cancel what still runs, stop the daemon, and wait for both."""
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError, RuntimeError):
@@ -133,13 +139,16 @@ class Daemon:
             self._process.wait()
 
 
-@contextlib.contextmanager
-def serving(pipelines: Mapping[str, Any]) -> Iterator[Daemon]:
-    """Give a daemon with these pipelines in a temporary state folder."""
-    _raise_descriptor_limit()
+def start_daemon(place: Workshop) -> Daemon:
+    """Start a daemon over the place's state folder, and wait until it serves.
+
+    Raises:
+        RuntimeError: it doesn't.
+    """
     environ = {key: value for key, value in os.environ.items() if not key.startswith("TAILRACE_")}
     environ |= {"TAILRACE_LIMITS__LOG": f"{LOG_LIMIT >> 30}G", "TAILRACE_SECRET_SECRET": SECRET}
-    with workshop(pipelines) as place, open(place.folder / "daemon.log", "wb") as log:
+    (place.state / "address").unlink(missing_ok=True)  # an earlier daemon's
+    with open(place.folder / "daemon.log", "ab") as log:
         process = subprocess.Popen(
             [
                 *(str(Path(sys.executable).with_name("tailrace")), "serve"),
@@ -151,9 +160,22 @@ def serving(pipelines: Mapping[str, Any]) -> Iterator[Daemon]:
             stderr=log,
             env=environ,
         )
-        daemon = Daemon(place, process)
+    daemon = Daemon(place, process)
+    try:
+        daemon.wait_ready()
+    except BaseException:
+        daemon.close()
+        raise
+    return daemon
+
+
+@contextlib.contextmanager
+def serving(pipelines: Mapping[str, Any]) -> Iterator[Daemon]:
+    """Give a daemon with these pipelines in a temporary state folder."""
+    _raise_descriptor_limit()
+    with workshop(pipelines) as place:
+        daemon = start_daemon(place)
         try:
-            daemon.wait_ready()
             yield daemon
         finally:
             daemon.close()

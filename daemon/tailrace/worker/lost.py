@@ -47,7 +47,7 @@ def settle_lost(run: RunDir, *, refusal: str | None = None) -> Fate:
     (`Handover.continues`); else the run gets its end. A run whose steps had
     all finished ends as they did.
 
-    *refusal* is why the caller can't start a runner, as the run's cause.
+    *refusal* is why the caller can't start a runner; the run's cause says it.
 
     Raises:
         OSError: the folder can't be read or written.
@@ -120,15 +120,18 @@ class _Settlement:
             self._notice(f"{self._death.cause} after the last step")
             self._last(walk.verdict())
             return Fate.ENDED
+        obstacle = None
         if told.cancel is None and self._plan.on_lost == "retry":
-            refusal = lost.obstacle(self._file, told, self._death) or refusal
-            if refusal is None:
+            obstacle = lost.obstacle(self._file, told, self._death)
+            if obstacle is None and refusal:
+                obstacle = f"{self._death.cause}, and it can't go on: {refusal}"
+            if obstacle is None and refusal is None:
                 self._notice(f"{self._death.cause}, and another runner goes on")
                 self._repeat()
                 return Fate.CONTINUES
         if self._killed:
             self._notice("")
-        self._end(walk, refusal if self._plan.on_lost == "retry" else None)
+        self._end(walk, obstacle)
         return Fate.ENDED
 
     def _notice(self, how: str) -> None:
@@ -171,7 +174,7 @@ class _Settlement:
 
     # ---- the end -----------------------------------------------------------------------------
 
-    def _end(self, walk: Walk, refusal: str | None) -> None:
+    def _end(self, walk: Walk, obstacle: str | None) -> None:
         death, stop = self._death, walk.stop_reason
         cancelled = stop is not None and stop.kind == "cancel"
         for step in self._past.snapshot.steps.values():
@@ -190,7 +193,7 @@ class _Settlement:
             )  # fmt: skip
         else:
             verdict = Verdict(
-                status="error", message=death.message, cause=refusal or death.cause,
+                status="error", message=death.message, cause=obstacle or death.cause,
                 cause_code=death.cause_code,
             )  # fmt: skip
         self._last(verdict)
