@@ -93,10 +93,10 @@ class Site:
         """Call the command line to its end."""
         return call(args, env=self.env | env, folder=self.folder)
 
-    def begin(self, *args: str) -> subprocess.Popen[str]:
+    def begin(self, *args: str, **env: str) -> subprocess.Popen[str]:
         """Call it, and go on."""
         return subprocess.Popen(
-            [*TAILRACE, *args], env=self.env, cwd=self.folder, stdin=subprocess.DEVNULL,
+            [*TAILRACE, *args], env=self.env | env, cwd=self.folder, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 

@@ -45,7 +45,7 @@ def begun(site: Site, word: str) -> None:
     """Wait until some step of the newest run has printed *word*."""
 
     def has_printed() -> bool:
-        logs = site.state.runs.glob("*/steps/*/1.log")
+        logs = site.state.runs.glob("*/steps/*/*.log")
         return any(word in log.read_text() for log in logs)
 
     until(has_printed)
@@ -335,6 +335,21 @@ def test_who_watches_a_run_whose_runner_died_ends_it(site: Site) -> None:
     assert process.returncode == 1
     assert "its runner died" in stderr
     assert read_snapshot(site.latest()).cause_code == "lost"
+
+
+def test_who_watches_a_run_that_goes_on_after_its_runner_died_starts_another(site: Site) -> None:
+    """With ``on_lost: retry``, in the same journal, with the secrets of the command line."""
+    wait = 'test -n "$KEY"; echo "attempt $TAILRACE_ATTEMPT"; until [ -e go ]; do sleep 0.05; done'
+    site.pipeline("again", f"on_lost: retry\nsecrets: [KEY]\nsteps: {{a: {{run: '{wait}'}}}}\n")
+    process = site.begin("run", "again", TAILRACE_SECRET_KEY="s3cret-value")
+    begun(site, "attempt 1")
+    run = site.latest()
+    os.kill(_runner(run.path), signal.SIGKILL)
+    begun(site, "attempt 2")
+    (site.state.workspace(run.id) / "go").touch()
+    stdout, stderr = process.communicate(timeout=20)
+    assert process.returncode == 0, stderr
+    assert stdout == "a | attempt 1\na | attempt 2\n"
 
 
 def _runner(run: Path) -> int:

@@ -19,7 +19,6 @@ from tailrace.core.run import Snapshot
 from tailrace.core.walk import Stop, Walk
 
 MOST_DEATHS: Final = 3  # runners in a row, no step finished in between; then the run ends
-NOTICE: Final = "lost"  # kind of the notice that tells of a death
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

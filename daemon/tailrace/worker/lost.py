@@ -140,7 +140,7 @@ class _Settlement:
             one = self._killed == 1
             processes = "process that it left was" if one else "processes that it left were"
             texts.append(f"{self._killed} {processes} killed")
-        self._record(events.Notice(kind=lost.NOTICE, text="; ".join(texts)))
+        self._record(events.Notice(kind="lost", text="; ".join(texts)))
 
     # ---- going on ----------------------------------------------------------------------------
 
