@@ -346,6 +346,23 @@ async def test_what_can_not_be_had_again_ends_a_lost_run(yard: Yard, tmp_path: P
         assert last.cause == cause
 
 
+async def test_a_paused_run_goes_on_paused(yard: Yard) -> None:
+    """What was asked before the runner died counts, and the pause isn't the timeout's."""
+    (yard.pipelines / "wait.yaml").write_text("timeout: 1h\n" + RETRY + WAITS)
+    async with yard.worker() as worker:
+        run = yard.state.run(await start(worker, "wait"))
+        await said(run, "attempt 1")
+        await worker.steer(run.id, wire.Command(command="pause", by="ann"))
+        await kill_runner(run)
+        await until(lambda: told(run, "step_retrying"), "the retry")
+        assert worker.snapshot(run.id).status == "paused"
+        await worker.steer(run.id, wire.Command(command="resume", by="ann"))
+        (yard.state.workspace(run.id) / "go").touch()
+        await running_to_its_end(yard, run.id)
+    assert told(run, "step_started", attempt=2)[0]["seq"] > told(run, "control")[-1]["seq"]
+    assert yard.last(run.id).status == "success"
+
+
 async def test_a_death_that_was_half_told_is_told_to_the_end(yard: Yard) -> None:
     """The daemon may die between any two events that it writes for a dead runner."""
     (yard.pipelines / "wait.yaml").write_text(RETRY + WAITS)
