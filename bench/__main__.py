@@ -18,10 +18,11 @@ from bench.figure import Figure, Goal
 BENCHMARKS: Final = (
     "step_cost", "first_process", "line_latency", "idle", "throughput", "crowd", "kills",
 )  # fmt: skip
+LONG: Final = frozenset({"kills"})  # minutes: measured when named, or quickly
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmarks named, or all; return 1 when one of them could not be measured.
+    """Run the benchmarks named, or all but the long ones; return 1 when one can't be measured.
 
     A goal that is missed is said in the table, and is no failure: the machine
     may be busy.
@@ -38,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     failed = False
     began = time.monotonic()
-    for name in arguments.names or BENCHMARKS:
+    usual = [name for name in BENCHMARKS if arguments.quick or name not in LONG]
+    for name in arguments.names or usual:
         console.print(f"measuring {name.replace('_', ' ')} …", style="dim")
         try:
             figures: list[Figure] = importlib.import_module(f"bench.{name}").measure(
