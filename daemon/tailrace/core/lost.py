@@ -88,7 +88,7 @@ def stop_of(cancel: Control, death: Death) -> Stop:
         kind="cancel",
         cause=f"{who}, and {death.cause}",
         cause_code="superseded" if newer else "cancelled",
-        by=cancel.by,
+        by=cancel.by or "",
     )
 
 
