@@ -315,6 +315,23 @@ async def test_a_workdir_that_leads_out_of_the_workspace_is_refused(state: State
         assert "leads out of the workspace" in done.finished(step)["cause"]
 
 
+async def test_a_workdir_that_is_not_there_is_told_whole_so_that_it_can_be_masked(
+    state: StateDir,
+) -> None:
+    """Of a secret with a slash in it, the last part of the path would be a piece that leaks."""
+    step = script("lost", "pwd", workdir="${{ params.place }}")
+    done = await execute(
+        state,
+        plan_of(step, secrets=("TOKEN",)),
+        secrets={"TOKEN": "first-half/second-half"},
+        params={"place": "in first-half/second-half"},
+    )
+
+    assert done.finished("lost")["cause"] == (
+        "its workdir 'in ***' is not there; an earlier step makes it"
+    )
+
+
 async def test_the_workspace_is_gone_after_a_success_and_stays_after_a_failure(
     state: StateDir,
 ) -> None:

@@ -138,8 +138,10 @@ def workdir_of(ctx: RunContext, step: StepPlan, scope: Scope) -> Path:
     Raises:
         RefusedStepError: it isn't there, or leads out of the workspace.
     """
+    path = "."
     if step.workdir is not None:
-        folder = inside(ctx.workspace, render(step.workdir, scope), what="workdir")
+        path = render(step.workdir, scope)
+        folder = inside(ctx.workspace, path, what="workdir")
     elif step.workdir_of is not None:
         clone = ctx.plan.step(step.workdir_of)
         assert isinstance(clone.action, CloneAction)
@@ -150,9 +152,8 @@ def workdir_of(ctx: RunContext, step: StepPlan, scope: Scope) -> Path:
     else:
         folder = ctx.workspace
     if not folder.is_dir():
-        raise RefusedStepError(
-            f"its workdir {folder.name!r} is not there; an earlier step makes it"
-        )
+        # The path as it was given: of a piece of it, the masker can't know that it is a secret's.
+        raise RefusedStepError(f"its workdir {path!r} is not there; an earlier step makes it")
     return folder
 
 
