@@ -56,8 +56,9 @@ MAY_IMPORT: Final = {
         "core", "errors", "pipeline", "rundir", "settings", "store", "undumpable", "views", "wire",
         "worker",
     },
+    "prove": {"core", "errors", "rundir", "wire"},
     "cli": {
-        "client", "core", "errors", "http", "logs", "pipeline", "rundir", "settings",
+        "client", "core", "errors", "http", "logs", "pipeline", "prove", "rundir", "settings",
         "settings_file", "store", "systemd", "undumpable", "views", "wire", "worker",
     },
 }  # fmt: skip

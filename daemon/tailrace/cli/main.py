@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "token": ("token", "token", "Make, list and revoke the tokens that HTTP asks for."),
     "gc": ("gc", "gc", "Remove what the retention settings keep no longer."),
     "reindex": ("system", "reindex", "Make the index of runs anew from their folders."),
+    "prove": ("prove", "prove", "Prove that nothing is lost, left behind or leaked here."),
     "version": ("system", "version", "Print the version."),
     "completion": ("system", "completion", "Print the script that completes commands in a shell."),
 }
