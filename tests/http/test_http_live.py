@@ -118,7 +118,7 @@ async def test_plain_watchers_that_resume_hold_every_line_once(tmp_path: Path) -
 async def test_a_reader_that_never_reads_costs_no_memory_and_nobody_else_anything(
     tmp_path: Path,
 ) -> None:
-    """What waits for it is bounded; the others get everything meanwhile."""
+    """Nothing waits for it in the daemon; the others get everything meanwhile."""
     async with open_site(tmp_path) as site:
         run = site.worker.new_run()
         run.started()
@@ -142,7 +142,8 @@ async def test_a_reader_that_never_reads_costs_no_memory_and_nobody_else_anythin
         run.finished()
         assert [event.json for event in await reading] == journal(run)
         in_flight = _metric((await site.get("/metrics")).body, "tailrace_in_flight_bytes")
-        assert 0 < in_flight <= 5 * site.settings.limits.in_flight
+        # Next to nothing: what they don't take waits in the kernel, or isn't read yet.
+        assert in_flight <= 5 * site.settings.limits.in_flight / 4
         for client in stuck:
             client.close()
         await until(lambda: site.worker.watching[run.id] == 0)

@@ -6,9 +6,12 @@ taken is read from the ring or the file when it gets there.
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
+import fcntl
 import socket
+import termios
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -26,6 +29,9 @@ HEARTBEAT_S: Final = 15.0
 _PIECE: Final = 1 << 16  # aiohttp looks at the connection's buffer after so many bytes
 _GRID_S: Final = 0.0001  # for each watcher of a run
 _LEAST_S: Final = 0.001
+_SHARE: Final = 2  # of `in_flight`: with less than half of it unsent, a batch fits behind it
+_LEAST_WAIT_S: Final = 0.0005
+_MOST_WAIT_S: Final = 0.25
 _FIRST_COMMENT: Final = wire.sse_comment("tailrace")
 _HEARTBEAT: Final = wire.sse_comment("")
 
@@ -39,7 +45,8 @@ class Outlet:
     """One client's end of a stream: bounded, kept alive, counted.
 
     At most ``limits.in_flight`` bytes (128 KiB at least) wait in this process,
-    and as much in the kernel.
+    and as much in the kernel. Who asks for `room` before it reads what comes next
+    has nothing wait here, as a rule: it fits into the kernel's buffer.
     """
 
     def __init__(self, request: web.Request, media: str, *, keep_alive: bytes) -> None:
@@ -48,16 +55,36 @@ class Outlet:
         self._metrics = request.app[METRICS]
         self._loop = asyncio.get_running_loop()
         self._written_at = self._loop.time()
+        self._in_flight = request.app[HERE].settings.limits.in_flight
+        self._transport: asyncio.Transport | None = None
         self.response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: media, **_HEADERS})
 
     async def open(self, transport: asyncio.Transport, first: bytes) -> None:
         """Send the headers and *first* at once."""
         await self.response.prepare(self._request)
-        in_flight = self._request.app[HERE].settings.limits.in_flight
-        transport.set_write_buffer_limits(high=max(0, in_flight - 2 * _PIECE))
+        transport.set_write_buffer_limits(high=max(0, self._in_flight - 2 * _PIECE))
         if (peer := transport.get_extra_info("socket")) is not None:
-            _bound_socket(peer, in_flight)
+            _bound_socket(peer, self._in_flight)
+        self._transport = transport
         await self.write(first)
+
+    async def room(self) -> None:
+        """Wait until most of what was sent has left this machine's buffers.
+
+        A thousand watchers that don't read cost the kernel's bounded buffers and
+        nothing here, as long as nobody holds bytes for them.
+
+        Raises:
+            ConnectionError: the client went away.
+        """
+        assert self._transport is not None
+        wait_s = 0.0
+        while _unsent(self._transport) > self._in_flight // _SHARE:
+            # There is no event for it: a socket counts as writable with a third of it free.
+            await asyncio.sleep(wait_s)
+            wait_s = min(max(_LEAST_WAIT_S, 2 * wait_s), _MOST_WAIT_S)
+            if self._transport.is_closing():
+                raise ConnectionResetError("the client went away")
 
     async def write(self, data: bytes) -> None:
         """Send, waiting while the client takes nothing.
@@ -86,6 +113,17 @@ class Outlet:
         if self._keep_alive:
             await self.write(self._keep_alive)
         self._written_at = self._loop.time()
+
+
+def _unsent(transport: asyncio.Transport) -> int:
+    """Return the bytes that the peer hasn't acknowledged (SIOCOUTQ: tcp(7), unix(7))."""
+    waiting = transport.get_write_buffer_size()
+    count = array.array("i", [0])
+    peer = transport.get_extra_info("socket")
+    if peer is not None:
+        with contextlib.suppress(OSError):  # closed meanwhile, or of a kind that can't tell
+            fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, count)
+    return waiting + count[0]
 
 
 def _bound_socket(peer: socket.socket, in_flight: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
@@ -171,12 +171,28 @@ async def _send_whole(
 ) -> None:
     cursor = Cursor(feed, after=after)
     try:
-        while (frames := await _next(cursor, out)) != []:
-            if frames is not None:
-                await out.write(crowd.batches.encode(frames, wanted, prefix))
-                await crowd.beat()
+        while await _pass_on(out, cursor, lambda f: crowd.batches.encode(f, wanted, prefix)):
+            await crowd.beat()
+            await out.room()
     finally:
         cursor.close()
+
+
+async def _pass_on(out: Outlet, cursor: Cursor, encode: Callable[[list[Frame]], bytes]) -> bool:
+    """Send what comes next; return whether there may be more.
+
+    A function of its own, so that a watcher that waits for room holds no bytes.
+    """
+    frames = await _next(cursor, out)
+    if frames is None:
+        return True
+    if not frames:
+        return False
+    data = encode(frames)
+    del frames
+    if data:
+        await out.write(data)
+    return True
 
 
 async def _next(cursor: Cursor, out: Outlet) -> list[Frame] | None:
@@ -250,12 +266,10 @@ async def _send_chosen(
         after = await _send_tail(out, feed.run_dir, place.tail, choice)
     cursor = Cursor(feed, after=after)
     try:
-        while (frames := await _next(cursor, out)) != []:
-            if frames is not None:
-                if data := choice.encode(frames):
-                    await out.write(data)
-                await out.keep_alive()
-                await crowd.beat()
+        while await _pass_on(out, cursor, choice.encode):
+            await out.keep_alive()
+            await crowd.beat()
+            await out.room()
     finally:
         cursor.close()
 
@@ -267,6 +281,7 @@ async def _send_tail(out: Outlet, run: RunDir, lines: int, choice: _Choice) -> i
     while batch := await asyncio.to_thread(_some, frames):
         if data := choice.encode(batch):
             await out.write(data)
+            await out.room()
     if choice.plain is not None:
         for key, text in (await asyncio.to_thread(_opened, run, tail.upto)).items():
             choice.plain.resume(key, text)  # lines that began before the tail and go on after it
