@@ -16,9 +16,10 @@ from rich.table import Table
 from bench.figure import Figure, Goal
 
 BENCHMARKS: Final = (
-    "step_cost", "first_process", "line_latency", "idle", "throughput", "crowd", "kills",
+    "step_cost", "first_process", "line_latency", "idle", "throughput", "crowd",
 )  # fmt: skip
-LONG: Final = frozenset({"kills"})  # minutes: measured when named, or quickly
+# Minutes and gigabytes: only when they are named.
+LONG: Final = ("kills", "reliability", "ten_gigabytes", "slow_watchers")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,20 +28,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     A goal that is missed is said in the table, and is no failure: the machine
     may be busy.
     """
+    known = f"{', '.join(BENCHMARKS)} [{', '.join(LONG)}]"
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="seconds; the figures mean little")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {known}; those in brackets aren't run unasked"
+    )
     arguments = parser.parse_args(argv)
-    if unknown := [name for name in arguments.names if name not in BENCHMARKS]:
-        parser.error(f"no benchmark is named {unknown[0]}; there are {', '.join(BENCHMARKS)}")
+    if unknown := [name for name in arguments.names if name not in (*BENCHMARKS, *LONG)]:
+        parser.error(f"no benchmark is named {unknown[0]}; there are {known}")
     console = Console(width=None if sys.stdout.isatty() else 160)
     table = _table()
     # A benchmark that is told to end takes its daemon with it.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     failed = False
     began = time.monotonic()
-    usual = [name for name in BENCHMARKS if arguments.quick or name not in LONG]
-    for name in arguments.names or usual:
+    for name in arguments.names or BENCHMARKS:
         console.print(f"measuring {name.replace('_', ' ')} …", style="dim")
         try:
             figures: list[Figure] = importlib.import_module(f"bench.{name}").measure(

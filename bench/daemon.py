@@ -88,16 +88,18 @@ class Daemon:
         view: dict[str, Any] = json.loads(body)
         return view
 
-    def wait(self, run_id: str, *, status: tuple[str, ...] = _FINAL) -> dict[str, Any]:
+    def wait(
+        self, run_id: str, *, status: tuple[str, ...] = _FINAL, within_s: float = _RUN_S
+    ) -> dict[str, Any]:
         """Wait until the run has one of these statuses; return it.
 
         Raises:
             RuntimeError: it ended otherwise than by success, or takes too long.
         """
-        deadline = time.monotonic() + _RUN_S
+        deadline = time.monotonic() + within_s
         while (view := self.view(run_id))["status"] not in (*status, *_FINAL):
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{view['ref']} is {view['status']} after {_RUN_S:.0f} s")
+                raise RuntimeError(f"{view['ref']} is {view['status']} after {within_s:.0f} s")
             time.sleep(0.01)
         if view["status"] in ("error", "aborted"):
             raise RuntimeError(f"{view['ref']}: {view['status']}: {view['cause']}")

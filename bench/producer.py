@@ -2,6 +2,7 @@
 
 ``producer.py flood BYTES [SECRET]``: log-like lines as fast as the pipe takes them.
 ``producer.py trickle LINES GAP_S``: the time in nanoseconds, line by line.
+``producer.py pace BYTES BYTES_PER_S FILE``: log-like lines at a steady rate, once FILE is there.
 ``producer.py stream LINES LINES_PER_S FILE``: numbered lines, once FILE is there.
 """
 
@@ -23,6 +24,24 @@ def flood(size: int, secret: str = "") -> None:
         size -= os.write(1, block[:size] if size < len(block) else block)
 
 
+def pace(size: int, bytes_per_s: float, go: str) -> None:
+    """Print *size* bytes at a steady rate; what is late follows at once."""
+    wait_for(go)
+    block = b"2026-01-02T03:04:05Z INFO  compiled src/module.c in 12 ms, and nothing else\n" * 400
+    began, written = time.monotonic(), 0
+    while written < size:
+        written += os.write(1, block)
+        ahead = began + written / bytes_per_s - time.monotonic()
+        if ahead > 0:
+            time.sleep(ahead)
+
+
+def wait_for(go: str) -> None:
+    """Wait until a file is there."""
+    while not os.path.exists(go):  # noqa: PTH110 - pathlib would take longer to import than all this
+        time.sleep(0.005)
+
+
 def trickle(lines: int, gap_s: float) -> None:
     """Print the time, *lines* times, with a pause after each."""
     for _ in range(lines):
@@ -32,8 +51,7 @@ def trickle(lines: int, gap_s: float) -> None:
 
 def stream(lines: int, lines_per_s: float, go: str) -> None:
     """Print numbered lines at a steady rate; those that are late follow at once."""
-    while not os.path.exists(go):  # noqa: PTH110 - pathlib would take longer to import than all this
-        time.sleep(0.005)
+    wait_for(go)
     began = time.monotonic()
     for number in range(1, lines + 1):
         os.write(1, b"line %d of a build that says something every millisecond\n" % number)
@@ -48,5 +66,7 @@ if __name__ == "__main__":
         flood(int(words[0]), *words[1:])
     elif what == "trickle":
         trickle(int(words[0]), float(words[1]))
+    elif what == "pace":
+        pace(int(words[0]), float(words[1]), words[2])
     else:
         stream(int(words[0]), float(words[1]), words[2])

@@ -26,6 +26,18 @@ def test_a_quick_round_of_all_benchmarks_fills_the_table() -> None:
     assert all(" 0 of " in line for line in kills), done.stdout
 
 
+def test_the_long_benchmarks_can_be_tried_in_seconds() -> None:
+    """Those that take minutes in full; the proofs have a test of their own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--quick", "ten_gigabytes", "slow_watchers"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    for figure in ("ten gigabytes, runner", "ten gigabytes, daemon", "slow watchers, memory"):
+        assert figure in done.stdout
+
+
 def test_an_unknown_benchmark_is_named_with_those_that_exist() -> None:
     """Bad usage ends with status 2 and says what to do."""
     done = subprocess.run(
