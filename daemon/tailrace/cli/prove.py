@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import shutil
 import signal
@@ -52,14 +53,16 @@ def prove(
     """
     from tailrace.cli.proving import Progress, print_verdict
 
+    if not os.access(Path(report).absolute().parent, os.W_OK):  # before the minute that it takes
+        raise click.UsageError(f"{report} can't be written; name another file with --report")
     session = current()
     # Drawn here, so that whoever saw a miss can have the same moments again.
     drawn = random.randrange(1 << 32) if seed is None else seed
     folder = Path(tempfile.mkdtemp(prefix="tailrace-prove-"))
     passed = False
     try:
-        with Progress(quiet=session.as_json) as progress:
-            wanted = _Wanted(proofs or _PROOFS, drawn, quick, plant)
+        wanted = _Wanted(proofs or _PROOFS, drawn, quick, plant)
+        with Progress(wanted.proofs, quiet=session.as_json) as progress:
             verdict = run_async(_prove(folder, progress, wanted))
         passed = verdict.passed
         page = _write(verdict, Path(report))

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -21,6 +21,7 @@ from rich.text import Text
 
 from tailrace.cli.output import has_colours, is_terminal, print_json, say
 from tailrace.cli.terminal import quiet_keyboard
+from tailrace.cli.visible import visible
 from tailrace.core.units import format_duration
 from tailrace.prove.course import PROMISES
 from tailrace.prove.proof import KINDS, Promise, Proof, Verdict
@@ -33,7 +34,8 @@ _GAP: Final = 3  # between the columns
 class Progress:
     """Shows proofs as they go on: live in a terminal, else a line for each; a context manager."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, names: Collection[str], *, quiet: bool) -> None:
+        self._promises = [promise for promise in PROMISES if promise.name in names]
         self._quiet = quiet
         self._live: Live | None = None
         self._exits = contextlib.ExitStack()
@@ -87,7 +89,7 @@ class Progress:
         table.add_column(width=1)
         table.add_column()
         table.add_column(justify="right")
-        for promise in PROMISES:
+        for promise in self._promises:
             table.add_row(*self._row(promise))
         return Group(Text(), table, Text())
 
@@ -149,11 +151,13 @@ def _lines(verdict: Verdict, width: int) -> Iterator[Text]:
             row.append(f"{cell:>{len(kind) + _GAP}}", style="not bold red" if missed else "green")
         row.rstrip()
         yield row
-        below = [(f"{miss.kind}: {miss.what}", "red") for miss in proof.misses]
+        below = [(f"{kind}: {what}" if kind else what, "red") for kind, what in proof.shown]
         below += [(text, "dim") for text in proof.evidence]
         below += [(f"not tried: {note}", "yellow") for note in proof.notes]
         for text, style in below:
-            for line in textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="    "):
+            for line in textwrap.wrap(
+                visible(text), width, initial_indent="  ", subsequent_indent="    "
+            ):
                 yield Text(line, style=style)
         yield Text()
 

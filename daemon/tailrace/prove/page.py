@@ -74,7 +74,7 @@ def _proof(proof: Proof) -> str:
         if (missed := proof.missed(kind)) is not None
     )
     evidence = "".join(f"<li>{escape(text)}</li>" for text in proof.evidence)
-    misses = "".join(f"<li><b>{miss.kind}</b> {escape(miss.what)}</li>" for miss in proof.misses)
+    misses = "".join(f"<li><b>{kind}</b> {escape(what)}</li>" for kind, what in proof.shown)
     notes = "".join(
         f'<p class="note"><b>Not tried:</b> {escape(note)}.</p>' for note in proof.notes
     )

@@ -19,9 +19,10 @@ KINDS: Final[tuple[Kind, ...]] = ("lost", "doubled", "survivors", "leaks")
 _CONTAINMENTS: Final = {
     "cgroup": "cgroup v2",
     "pidns": "PID namespace",
-    "weak": "weak (process group, subreaper and environment)",
+    "weak": "weak (process groups)",
 }
 _PROMISING_NOTHING: Final = "weak"
+_SHOWN: Final = 6  # misses of a proof that people are shown; programs get them all
 
 
 class ProofError(TailraceError):
@@ -75,6 +76,13 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
         if kind not in self.judges:
             return None
         return sum(miss.kind == kind for miss in self.misses)
+
+    @property
+    def shown(self) -> list[tuple[str, str]]:
+        """The misses that people are shown, as kind and sentence."""
+        shown: list[tuple[str, str]] = [(miss.kind, miss.what) for miss in self.misses[:_SHOWN]]
+        more = len(self.misses) - len(shown)
+        return [*shown, ("", f"and {more} more")] if more else shown
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

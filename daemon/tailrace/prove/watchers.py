@@ -88,7 +88,7 @@ def _say(ledger: Ledger, watchers: int) -> None:
     ledger.say(
         f"{figures['resumed']:,} resumes after random events and after deaths of the daemon "
         f"({figures['kills']})",
-        f"each of {watchers} holds the {figures['events']:,} events of the journal "
+        f"each of {watchers} held against the {figures['events']:,} events of the journal "
         f"({format_size(figures['bytes'])}), in order and word for word",
     )
 
