@@ -182,7 +182,7 @@ def _child(*argv: str) -> None:
 
 
 # The events that these forms become, progress aside.
-TOLD = frozenset({"status", "text", "result", "fault", "tool_call", "citation"})
+TOLD = frozenset({"status", "text", "result", "fault", "tool_call", "citation", "prompt"})
 
 
 def forms_of_events(secret: str) -> list[tuple[str, Action]]:
@@ -206,6 +206,9 @@ def forms_of_events(secret: str) -> list[tuple[str, Action]]:
         ("a citation", telling(event="citation", title=secret, url="https://example.org/")),
         ("a citation's query", telling(
             event="citation", title="t", url="https://example.org/?q=" + quote(secret, safe=""))),
+        ("a question", telling(event="prompt", id="p1", question=secret, default="no")),
+        ("a question's choices", telling(
+            event="prompt", id="p2", question="q", choices=[secret, "no"], default="no")),
         ("an event of that name", telling(event=secret)),
         ("an unknown key", telling(event="status", text="t", **{secret: secret})),
         ("a broken line", lambda: _tell_raw(f'{{"event": "status", "text": {secret}')),

@@ -36,6 +36,7 @@ steps:
     run: echo "$PARAM_MARK" >> "$PROOF_FOLDER/before"
   work:
     needs: before
+    grace: 300ms
     run: |
 SCRIPT
   after:
