@@ -21,9 +21,6 @@ def test_a_quick_round_of_all_benchmarks_fills_the_table() -> None:
         assert figure in done.stdout
     (missing,) = [line for line in done.stdout.splitlines() if "a crowd, missing" in line]
     assert "0 watchers" in missing
-    kills = [line for line in done.stdout.splitlines() if " kills: " in line]
-    assert len(kills) == 6, done.stdout
-    assert all(" 0 of " in line for line in kills), done.stdout
 
 
 def test_the_long_benchmarks_can_be_tried_in_seconds() -> None:
