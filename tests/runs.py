@@ -16,7 +16,7 @@ import msgspec
 
 from tailrace import wire
 from tailrace.core import events
-from tailrace.core.plan import Plan, RunAction, RunFile, StepPlan
+from tailrace.core.plan import CommandAction, Plan, RunAction, RunFile, StepPlan
 from tailrace.core.run import Snapshot
 from tailrace.core.ulid import new_ulid
 from tailrace.rundir.changes import Changes
@@ -36,6 +36,11 @@ def script(name: str, text: str, *needs: str, **more: Any) -> StepPlan:
         id=name, base=name, label=more.pop("label", name), needs=needs,
         action=RunAction(script=text), **more,
     )  # fmt: skip
+
+
+def command(name: str, *argv: str, **more: Any) -> StepPlan:
+    """A step that executes an argument list."""
+    return StepPlan(id=name, base=name, label=name, action=CommandAction(argv=argv), **more)
 
 
 def plan_of(*steps: StepPlan, **more: Any) -> Plan:

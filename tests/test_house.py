@@ -31,6 +31,7 @@ SOURCES: Final = tuple(
 MAY_IMPORT: Final = {
     "core": set(),
     "errors": set(),
+    "cgroup": set(),
     "undumpable": set(),
     "bubblewrap": {"errors"},
     "settings": set(),
@@ -44,13 +45,12 @@ MAY_IMPORT: Final = {
     "client": {"core", "errors", "wire"},
     "rundir": {"core", "errors", "settings", "wire"},
     "runner": {
-        "bubblewrap", "core", "errors", "pipeline", "rundir", "settings", "undumpable", "wire",
+        "bubblewrap", "cgroup", "core", "errors", "pipeline", "rundir", "settings", "undumpable", "wire",
     },
     "store": {"core", "errors", "rundir", "wire"},
     "views": {"core", "pipeline", "store", "wire"},
     "worker": {
-        "bubblewrap", "core", "errors", "pipeline", "rundir", "settings", "store", "undumpable",
-        "wire",
+        "bubblewrap", "cgroup", "core", "errors", "pipeline", "rundir", "settings", "store", "undumpable", "wire",
     },
     "http": {
         "core", "errors", "pipeline", "rundir", "settings", "store", "undumpable", "views", "wire",

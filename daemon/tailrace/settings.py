@@ -55,6 +55,7 @@ class Limits(_Section, frozen=True, kw_only=True):
     held: Size = M  # held back by the masker while a match may be open
     ring: Size = 256 * K  # recent frames kept for each watched run
     in_flight: Size = 256 * K  # handed to a watcher's socket and not yet taken
+    containment: Literal["auto", "cgroup", "pidns", "process_group"] = "auto"  # of steps
     gather: Duration = 20  # how long output that floods is gathered
 
 

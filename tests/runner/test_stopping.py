@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import time
+
 import pytest
 
-from runs import accept, eventually, executing, plan_of, processes_of, script
+from mechanisms import MECHANISMS, processes_with, require_mechanism
+from runs import (
+    accept,
+    command,
+    eventually,
+    execute,
+    executing,
+    plan_of,
+    processes_of,
+    script,
+)
+from tailrace.cgroup import cgroups_of
+from tailrace.core.nasty_trees import NAMES, nasty_tree
 from tailrace.core.plan import Retry
 from tailrace.rundir.layout import StateDir
+from tailrace.worker.lost import kill_processes
 
 SLEEPS = "echo ready; sleep 600"
 
@@ -195,33 +212,79 @@ async def test_a_cancel_after_fail_fast_leaves_clean_up_steps_their_time(state: 
     assert execution.told()[-1]["event"] == "aborted"
 
 
-NASTY = {
-    "in the background": "sleep 600 & sleep 600 &",
-    "in another session": "setsid sleep 600 & setsid -f sleep 600;",
-    "doubly forked": "( (sleep 600 &) & );",
-    "deaf to hang-ups": "nohup sleep 600 >/dev/null 2>&1 &",
-    "deaf to SIGTERM": "(trap '' TERM; while :; do sleep 0.1; done) &",
-    "stopped": "sh -c 'kill -STOP $$' &",
-    "with closed output": "sleep 600 >&- 2>&- <&- &",
-    "forking again and again": "(while :; do (sleep 0.3 &); sleep 0.02; done) &",
-}
-
-
-@pytest.mark.parametrize("how", NASTY)
-async def test_a_cancel_leaves_no_process_however_it_was_started(state: StateDir, how: str) -> None:
-    """The kill report counts what was signalled and forced, and proves that none is left."""
-    run = accept(
-        state, plan_of(script("nasty", f"{NASTY[how]} echo ready; sleep 600", grace_ms=200))
-    )
-    async with executing(run) as execution:
-        await execution.until("log", step="nasty", text="ready")
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+async def test_a_cancel_leaves_no_process_of_any_tree(state: StateDir, mechanism: str) -> None:
+    """Each kill report counts what was signalled and forced, and proves that none is left."""
+    require_mechanism(mechanism)
+    token = time.time_ns()
+    trees = {f"t{n}": nasty_tree(name, token) for n, name in enumerate(NAMES)}
+    steps = [script(step, text, grace_ms=200) for step, text in trees.items()]
+    run = accept(state, plan_of(*steps, parallel=len(steps)))
+    limits = {"containment": mechanism, "steps": len(steps)}
+    async with executing(run, settings={"limits": limits}) as execution:
+        for step in trees:
+            await execution.until("log", step=step, text="ready")
         await execution.send("cancel")
         await execution.wait()
 
-    kill = execution.finished("nasty")["kill"]
-    assert kill["survivors"] == []
-    assert kill["signalled"] >= 2
-    await eventually(lambda: processes_of(run) == [])
+    (started,) = execution.told("started")
+    assert started["containment"] == ("weak" if mechanism == "process_group" else mechanism)
+    for step in trees:
+        kill = execution.finished(step)["kill"]
+        assert (kill["mechanism"], kill["survivors"]) == (mechanism, [])
+        assert kill["signalled"] >= 1
+    # The last is found at the run's end only, where nothing holds it together.
+    await eventually(lambda: processes_with(str(token)) == [])
+    assert cgroups_of(run.id) == []
+
+
+@pytest.mark.parametrize("mechanism", ["cgroup", "pidns"])
+async def test_a_dead_runner_leaves_no_process_however_it_hid(
+    state: StateDir, mechanism: str
+) -> None:
+    """Whoever ends the run kills also what wiped its environment and lost its parent."""
+    require_mechanism(mechanism)
+    token = time.time_ns()
+    run = accept(state, plan_of(script("nasty", nasty_tree("hidden", token))))
+    async with executing(run, settings={"limits": {"containment": mechanism}}) as execution:
+        await execution.until("log", step="nasty", text="ready")
+        await eventually(lambda: len(processes_with(str(token))) >= 3)
+        execution.process.kill()
+        await execution.process.wait()
+        assert processes_with(str(token)) != []
+        assert kill_processes(run.id) >= 3
+
+    await eventually(lambda: processes_with(str(token)) == [])
+    assert cgroups_of(run.id) == []
+
+
+async def test_a_mechanism_that_is_weaker_than_asked_for_is_told(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the reason; the run goes on with what there is."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    plan = plan_of(command("a", sys.executable, "-c", "print('hi')"))
+    done = await execute(state, plan, settings={"limits": {"containment": "pidns"}})
+
+    (notice,) = done.told("notice")
+    assert notice["kind"] == "containment"
+    assert "pidns: " in notice["text"]
+    assert done.told("started")[0]["containment"] == "weak"
+    assert done.text("a") == "hi\n"
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+async def test_an_end_reads_the_same_in_every_mechanism(state: StateDir, mechanism: str) -> None:
+    """Exit status, death by signal, and a program that isn't there."""
+    require_mechanism(mechanism)
+    steps = (script("three", "exit 3"), script("died", "kill -SEGV $$"), command("none", "nope"))
+    done = await execute(state, plan_of(*steps), settings={"limits": {"containment": mechanism}})
+
+    assert done.finished("three")["returncode"] == 3
+    died = done.finished("died")
+    assert (died["returncode"], died["signal"]) == (-signal.SIGSEGV, "SIGSEGV")
+    assert done.finished("none")["cause"] == "could not start 'nope': No such file or directory"
+    assert cgroups_of(done.run.id) == []
 
 
 async def test_a_runner_that_is_told_to_end_cancels_its_run(state: StateDir) -> None:

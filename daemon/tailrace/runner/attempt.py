@@ -205,7 +205,10 @@ class Attempt:
                 self._sandbox = Sandbox(bubblewrap, view, argv, env=env, marker=self._marker())
                 argv, env = self._sandbox.argv, self._sandbox.env
                 pass_fds = (*pass_fds, *self._sandbox.pass_fds)
-            return process.start(argv, cwd=invocation.cwd, env=env, pass_fds=pass_fds)
+            return self._ctx.mechanism.start(
+                argv, cwd=invocation.cwd, env=env, pass_fds=pass_fds,
+                in_namespace=self._sandbox is not None,
+            )  # fmt: skip
         except (OSError, ValueError) as exc:
             why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
             return AttemptResult(
@@ -271,6 +274,7 @@ class Attempt:
             if request is not None or leader.returncode is None or containment.members():
                 kill = await containment.stop(grace_s=self._step.grace_ms / 1000)
             self._containment = None
+            containment.release()
             ctx.leaders.discard(leader.pid)
             with ctx.disk_guard():
                 output.finish()

@@ -1,11 +1,14 @@
 """Finding and ending every process of a step, wherever it went.
 
-The runner is a subreaper (prctl(2)), so whatever a step starts stays among the
-runner's descendants, through double forks, ``setsid`` and ``nohup``. A step's
-members are the tree below its leader, and those orphans whose session or
-environment says that they are its own, with the trees below them. That finds
-all processes that keep their environment, and so is called ``weak``: one that
-wipes it, leaves its session and loses its parent is found at the run's end only.
+Where an attempt has a cgroup of its own, its members are what is in there, and
+one write kills them. Besides, and where there is none: the runner is a subreaper
+(prctl(2)), so whatever a step starts stays among the runner's descendants,
+through double forks, ``setsid`` and ``nohup``. A step's members are the tree below
+its leader, and those orphans whose session or environment says that they are
+its own, with the trees below them. Alone that is called ``weak``: a process that
+wipes its environment, leaves its session and loses its parent is found at the
+run's end only. Not so in a PID namespace: its init is below the leader or an
+orphan of that kind, everything in it is below its init, and all die with that.
 """
 
 from __future__ import annotations
@@ -21,9 +24,6 @@ from typing import Final
 
 from tailrace.core.events import Kill, Survivor
 from tailrace.runner.process import Leader
-
-CONTAINMENT: Final = "weak"
-MECHANISM: Final = "process_group"
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _LEFT_S: Final = 2.0  # after SIGKILL; only what hangs in the kernel lives on
@@ -51,11 +51,20 @@ class Containment:
         self._marker = [f"{key}={value}".encode() for key, value in marker.items()]
         self._others = others
 
+    @property
+    def mechanism(self) -> str:
+        """What `Kill.mechanism` says."""
+        if self._leader.group is not None:
+            return "cgroup"
+        return "pidns" if self._leader.is_wrapped else "process_group"
+
     def members(self) -> list[int]:
         """Return the pids of all living processes of the attempt, the leader's first."""
         found: list[int] = []
         if self._leader.returncode is None:
             found += _tree(self._leader.pid)
+        if self._leader.group is not None:
+            found += self._leader.group.members()
         for child in children(os.getpid()):
             if child not in self._others and self._is_ours(child):
                 found += _tree(child)
@@ -70,11 +79,19 @@ class Containment:
         return False
 
     async def freeze(self) -> None:
-        """Stop all processes where they are (SIGSTOP), until `thaw`; returns when they stand still.
+        """Stop all processes where they are, until `thaw`; returns when they stand still.
 
-        One that keeps being forked faster than it is stopped is given up on after a second.
+        A cgroup is frozen as a whole, and nobody in it can tell; otherwise each
+        member gets SIGSTOP. One that hangs in the kernel, or keeps being forked
+        faster than it is stopped, is given up on after a second.
         """
         deadline = time.monotonic() + _FREEZE_S
+        group = self._leader.group
+        if group is not None:
+            group.freeze()
+            while not group.is_frozen() and time.monotonic() < deadline:
+                await asyncio.sleep(0.001)
+            return
         while moving := [pid for pid in self.members() if not is_stopped(pid)]:
             for pid in moving:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -85,6 +102,9 @@ class Containment:
 
     def thaw(self) -> None:
         """Let all processes go on."""
+        if self._leader.group is not None:
+            self._leader.group.thaw()
+            return
         for pid in self.members():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGCONT)
@@ -92,21 +112,23 @@ class Containment:
     async def stop(self, *, grace_s: float) -> Kill:
         """End the attempt's processes: SIGTERM to all, *grace_s*, then SIGKILL to all.
 
-        Returns once none is left, or none could be killed for some seconds; the
-        leader is reaped by then. Cancelling it cuts the grace short, kills at
-        once, and then raises.
+        With a *grace_s* of 0 they are killed at once. Returns once none is left, or
+        none could be killed for some seconds; the leader is reaped by then.
+        Cancelling it cuts the grace short, kills at once, and then raises.
         """
         began = time.monotonic()
-        signalled = self._ask_to_end()
+        signalled = 0
         try:
-            await self._wait_gone(grace_s)
+            if grace_s:
+                signalled = self._ask_to_end()
+                await self._wait_gone(grace_s)
         finally:
             forced = self._kill_all()
         await self._wait_gone(_LEFT_S)
         await self._reaped()
         left = self.members()
         return Kill(
-            mechanism=MECHANISM,
+            mechanism=self.mechanism,
             signalled=signalled,
             forced=forced,
             survivors=tuple(Survivor(pid=pid, cmd=command_of(pid)) for pid in left),
@@ -116,14 +138,26 @@ class Containment:
     def _ask_to_end(self) -> int:
         """Send SIGTERM to the group, and to members that left it; return how many there were."""
         members = self.members()
-        self._leader.signal_group(signal.SIGTERM)
-        self._leader.signal_group(signal.SIGCONT)  # a stopped one can't handle it otherwise
+        if self._leader.is_wrapped:  # bubblewrap and its init end with the last of the others
+            wrapper = {self._leader.pid, *children(self._leader.pid)}
+            members = [pid for pid in members if pid not in wrapper]
+        else:
+            self._leader.signal_group(signal.SIGTERM)
         for pid in members:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                if os.getpgid(pid) != self._leader.pid:
+                if self._leader.is_wrapped or os.getpgid(pid) != self._leader.pid:
                     os.kill(pid, signal.SIGTERM)
-                    os.kill(pid, signal.SIGCONT)
+        if self._leader.group is not None:
+            self._leader.group.thaw()
+        for pid in members:  # a stopped one can't handle it otherwise
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGCONT)
         return len(members)
+
+    def release(self) -> None:
+        """Remove the attempt's cgroup, once `stop` has ended its processes or none was left."""
+        if self._leader.group is not None:
+            self._leader.group.remove()
 
     async def _reaped(self) -> None:
         """Wait for a dead leader's status: it is a zombie before the loop hears of its end."""
@@ -143,6 +177,9 @@ class Containment:
     def _kill_all(self) -> int:
         """Kill all members, again until a look finds none new; return how many there were."""
         killed: set[int] = set()
+        if self._leader.group is not None:
+            killed.update(self.members())
+            self._leader.group.kill()
         for _ in range(_KILL_ROUNDS):
             new = [pid for pid in self.members() if pid not in killed]
             if not new:

@@ -21,6 +21,7 @@ from tailrace.core.plan import ParamValue, Plan, RunFile, StepPlan
 from tailrace.core.walk import StatusFunctions, Walk
 from tailrace.pipeline.expressions import Scope, matrix_facts
 from tailrace.rundir.layout import RunDir, StateDir
+from tailrace.runner.mechanism import Mechanism
 from tailrace.runner.prompts import Prompts
 from tailrace.runner.recorder import Recorder
 from tailrace.settings import Settings
@@ -48,6 +49,7 @@ class RunContext:
     settings: Settings
     public_url: str | None
     recorder: Recorder
+    mechanism: Mechanism
     walk: Walk
     disk_failed: Callable[[OSError], None]  # the run folder can't be written: end the run
     earlier: Earlier | None = None  # None: it has just been accepted

@@ -37,7 +37,7 @@ from tailrace.rundir.slots import Slots
 from tailrace.runner import collection
 from tailrace.runner.ask import Ask
 from tailrace.runner.attempt import Attempt, AttemptResult, StopRequest
-from tailrace.runner.containment import CONTAINMENT, reap_orphans
+from tailrace.runner.containment import reap_orphans
 from tailrace.runner.context import Earlier, RunContext
 from tailrace.runner.control import serve_control
 from tailrace.runner.steering import Steering
@@ -90,7 +90,8 @@ class Engine:
         """
         ctx = self.ctx
         if ctx.earlier is None:
-            self._record(events.Started(worker=socket.gethostname(), containment=CONTAINMENT))
+            containment = ctx.mechanism.containment
+            self._record(events.Started(worker=socket.gethostname(), containment=containment))
         else:
             self._go_on(ctx.earlier)
         with ctx.disk_guard():
@@ -104,6 +105,8 @@ class Engine:
         async with AsyncExitStack() as stack:
             with ctx.disk_guard():
                 await stack.enter_async_context(serve_control(ctx.run, Steering(self).handle))
+                if ctx.mechanism.why is not None and ctx.earlier is None:
+                    ctx.recorder.record(events.Notice(kind="containment", text=ctx.mechanism.why))
                 for step, text in unenforced(ctx.plan) if ctx.earlier is None else ():
                     ctx.recorder.record(events.Notice(kind="unenforced", text=text, step=step))
                 collection.take_over(ctx)

@@ -27,6 +27,7 @@ from tailrace.runner.containment import become_subreaper, end_descendants
 from tailrace.runner.context import RunContext
 from tailrace.runner.continuation import check_settled, take_up
 from tailrace.runner.engine import Engine
+from tailrace.runner.mechanism import Mechanism, choose
 from tailrace.runner.recorder import Recorder
 from tailrace.settings import Settings
 
@@ -57,14 +58,23 @@ def run(folder: Path, lock_fd: int | None, handover: wire.Handover) -> int:
     os.umask(0o077)
     become_subreaper()
     write_holder(lock_fd)
+    settings = msgspec.convert(handover.settings, Settings)
+    mechanism = choose(settings.limits.containment, file.id)
     try:
-        return asyncio.run(_execute(run_dir, file, handover))
+        return asyncio.run(_execute(run_dir, file, handover, settings, mechanism))
     finally:
+        mechanism.close()
         os.close(lock_fd)
 
 
-async def _execute(run_dir: RunDir, file: RunFile, handover: wire.Handover) -> int:
-    ctx = _context(run_dir, file, handover)
+async def _execute(
+    run_dir: RunDir,
+    file: RunFile,
+    handover: wire.Handover,
+    settings: Settings,
+    mechanism: Mechanism,
+) -> int:
+    ctx = _context(run_dir, file, handover, settings, mechanism)
     engine = Engine(ctx)
     ctx.disk_failed = engine.disk_failed
     try:
@@ -74,27 +84,35 @@ async def _execute(run_dir: RunDir, file: RunFile, handover: wire.Handover) -> i
     except Exception:  # noqa: BLE001 - the boundary of a run: its watchers must see an end
         _crashed(ctx, traceback.format_exc())
     finally:
+        await asyncio.to_thread(ctx.mechanism.close)
         await end_descendants()
         ctx.recorder.close()
-    snapshot = read_snapshot(run_dir)
+    snapshot = read_snapshot(ctx.run)
     await asyncio.to_thread(_clean_up, ctx, succeeded=snapshot.status == "success")
     return 0 if snapshot.status == "success" else 1
 
 
-def _context(run_dir: RunDir, file: RunFile, handover: wire.Handover) -> RunContext:
+def _context(
+    run_dir: RunDir,
+    file: RunFile,
+    handover: wire.Handover,
+    settings: Settings,
+    mechanism: Mechanism,
+) -> RunContext:
     params: dict[str, ParamValue] = {**file.params, **handover.params}
     return RunContext(
         run=run_dir,
         file=file,
         params=params,
         secrets=handover.secrets,
-        settings=msgspec.convert(handover.settings, Settings),
+        settings=settings,
         public_url=handover.public_url,
         recorder=Recorder(
             run_dir,
             MaskRules(handover.secrets, handover.shapes),
             room=room_for(len(file.plan.steps)),
         ),
+        mechanism=mechanism,
         walk=Walk(file.plan),
         disk_failed=_raise,
     )

@@ -18,6 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from tailrace.cgroup import Cgroup
+from tailrace.runner.launcher import Launcher
+
 F_SETPIPE_SZ: Final = 1031  # fcntl(2); in the fcntl module since Python 3.10, on Linux only
 PIPE_SIZE: Final = 1 << 20  # the default of /proc/sys/fs/pipe-max-size
 
@@ -25,19 +28,24 @@ PIPE_SIZE: Final = 1 << 20  # the default of /proc/sys/fs/pipe-max-size
 class Leader:
     """The first process of a step's attempt; made by `start`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], output: int) -> None:
-        self.pid = process.pid
+    def __init__(
+        self, pid: int, output: int, *, group: Cgroup | None = None, is_wrapped: bool = False
+    ) -> None:
+        self.pid = pid
         self.output = output  # our end of the pipe, non-blocking; the caller closes it
-        self._process = process
-        self._pidfd = os.pidfd_open(process.pid)
+        self.group = group  # what it was started in, and nothing else
+        self.is_wrapped = is_wrapped  # it is bubblewrap, which holds a PID namespace
+        self._pidfd = os.pidfd_open(pid)
         self._exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
 
     def _reap(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
+        _, status = os.waitpid(self.pid, 0)
         if not self._exited.done():
-            self._exited.set_result(self._process.wait())
+            returncode = os.waitstatus_to_exitcode(status)
+            self._exited.set_result(_status_inside(returncode) if self.is_wrapped else returncode)
 
     @property
     def returncode(self) -> int | None:
@@ -61,34 +69,61 @@ def start(
     cwd: Path,
     env: Mapping[str, str],
     pass_fds: Sequence[int] = (),
+    cpus: Sequence[int] | None = None,
+    launcher: Launcher | None = None,
+    is_wrapped: bool = False,
 ) -> Leader:
     """Start a step's process: own session, stdin at EOF, stdout and stderr in one pipe, umask 077.
+
+    *cpus* are those that it may run on. With a *launcher* it gets a cgroup of its own,
+    `Leader.group`.
 
     Raises:
         OSError: the program can't be executed, or *cwd* can't be entered.
     """
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    group = None
     try:
         with contextlib.suppress(OSError):  # over the user's pipe budget: the default must do
             fcntl.fcntl(read_end, F_SETPIPE_SZ, PIPE_SIZE)
         os.set_blocking(read_end, False)
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=write_end,
-            stderr=write_end,
-            cwd=cwd,
-            env=env,
-            pass_fds=pass_fds,
-            start_new_session=True,
-            umask=0o077,
-        )
+        if launcher is None:
+            pid = _spawn(argv, cwd=cwd, env=env, output=write_end, pass_fds=pass_fds)
+            if cpus is not None:
+                os.sched_setaffinity(pid, cpus)
+        else:
+            pid, group = launcher.start(
+                argv, cwd=cwd, env=env, output=write_end, pass_fds=pass_fds, cpus=cpus
+            )
     except BaseException:
         os.close(read_end)
         raise
     finally:
         os.close(write_end)
-    return Leader(process, read_end)
+    return Leader(pid, read_end, group=group, is_wrapped=is_wrapped)
+
+
+def _spawn(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    output: int,
+    pass_fds: Sequence[int],
+) -> int:
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        cwd=cwd,
+        env=env,
+        pass_fds=pass_fds,
+        start_new_session=True,
+        umask=0o077,
+    )
+    process.returncode = 0  # the leader waits for it; this object would say that nobody did
+    return process.pid
 
 
 def signal_name(returncode: int | None) -> str | None:
@@ -99,3 +134,13 @@ def signal_name(returncode: int | None) -> str | None:
         return signal.Signals(-returncode).name
     except ValueError:  # a real-time signal
         return f"SIG{-returncode}"
+
+
+def _status_inside(returncode: int) -> int:
+    """Return what a process in bubblewrap's namespace ended with, from bubblewrap's own status.
+
+    It tells a death by signal N as 128+N, as shells do.
+    """
+    with contextlib.suppress(ValueError):
+        return -signal.Signals(returncode - 128)
+    return returncode

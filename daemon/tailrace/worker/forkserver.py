@@ -35,7 +35,7 @@ from typing import Final
 
 import msgspec
 
-from tailrace import wire
+from tailrace import cgroup, wire
 from tailrace.core.mask import MaskRules
 from tailrace.settings import Settings
 from tailrace.undumpable import become_undumpable
@@ -197,6 +197,7 @@ def main() -> None:
     # its libraries (7 ms), and the first event loop its selector and signals (1.5 ms).
     pwd.getpwuid(os.getuid())
     asyncio.run(asyncio.sleep(0))
+    cgroup.why_unusable()
     # What was imported is shared with the runners as long as no collector writes to it.
     gc.collect()
     gc.freeze()

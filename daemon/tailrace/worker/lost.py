@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from tailrace import wire
+from tailrace.cgroup import SPARE, cgroups_of
 from tailrace.core import events, lost
 from tailrace.core.events import CauseCode, StepConclusion
 from tailrace.core.lines import LineCounter, Slice
@@ -305,18 +306,31 @@ class _Settlement:
 
 
 def kill_processes(run_id: str) -> int:
-    """Kill every process whose environment says that it is that run's; return how many there were.
+    """Kill every process of a run whose runner is gone; return how many there were.
 
-    A process that wiped its environment isn't found.
+    Those in its cgroup, whatever they did to hide, and those whose environment
+    says that they are its own: the inits of its PID namespaces, with all in there.
+    Where there was neither, a process that wiped its environment isn't found.
     """
-    marker = f"TAILRACE_RUN_ID={run_id}".encode()
     killed: set[int] = set()
+    for group in cgroups_of(run_id):
+        killed.update(pid for pid in group.members() if not _is_spare(pid))
+        group.kill()
+        group.remove()
+    marker = f"TAILRACE_RUN_ID={run_id}".encode()
     for _ in range(_KILL_ROUNDS):
         found = [pid for pid in _pids() if pid not in killed and _kill_if_marked(pid, marker)]
         if not found:
             break
         killed.update(found)  # they may have forked since the look
     return len(killed)
+
+
+def _is_spare(pid: int) -> bool:
+    """Whether a process only waited for a step to become; it ends with its runner by itself."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", "rb") as file:
+        return file.read().strip() == SPARE
+    return True  # it has just ended
 
 
 def _pids() -> list[int]:
