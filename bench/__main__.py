@@ -16,7 +16,7 @@ from rich.table import Table
 from bench.figure import Figure, Goal
 
 BENCHMARKS: Final = (
-    "step_cost", "first_process", "line_latency", "idle", "throughput", "crowd",
+    "step_cost", "first_process", "line_latency", "idle", "throughput", "crowd", "stopping",
 )  # fmt: skip
 # Minutes and gigabytes: only when they are named.
 LONG: Final = ("kills", "reliability", "ten_gigabytes", "slow_watchers")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -25,6 +26,7 @@ from tailrace.worker.spawn import spawn_runner
 from tailrace.worker.submission import Submission
 
 LOG_LIMIT: Final = 8 << 30  # of an attempt; the default would end a benchmark's flood
+STEPS: Final = 64  # at once
 SECRET: Final = "correct-horse-battery-staple"  # of the pipelines that name SECRET
 _DISK: Final = Path("/var/tmp")  # on a disk where /tmp is memory: hier(7)
 
@@ -59,11 +61,7 @@ class Workshop:
         Raises:
             RuntimeError: it didn't succeed.
         """
-        state = open_state(self.state)
-        accepted = self._acceptor(state).accept(
-            Submission(pipeline=pipeline, by="bench", via="cli", trusted=True)
-        )
-        process = spawn_runner(accepted)
+        process, run = self.start(pipeline)
         peak = 0.0
         stop = threading.Event()
 
@@ -83,14 +81,21 @@ class Workshop:
             if process.poll() is None:
                 process.terminate()
                 process.wait()
-        events = read_journal(accepted.run)
+        events = read_journal(run)
         if status != 0:
             raise RuntimeError(f"{pipeline} ended with status {status}: {events[-1]}")
-        shutil.rmtree(accepted.run.path)
+        shutil.rmtree(run.path)
         return Done(events=events, peak_rss_mb=peak)
 
+    def start(self, pipeline: str) -> tuple[subprocess.Popen[bytes], RunDir]:
+        """Start a runner for a pipeline; return it and the run that it executes."""
+        accepted = self._acceptor(open_state(self.state)).accept(
+            Submission(pipeline=pipeline, by="bench", via="cli", trusted=True)
+        )
+        return spawn_runner(accepted), accepted.run
+
     def _acceptor(self, state: StateDir) -> Acceptor:
-        settings = Settings(limits=Limits(log=LOG_LIMIT))
+        settings = Settings(limits=Limits(log=LOG_LIMIT, steps=STEPS))
         secrets = SecretStore(settings, {"SECRET": SECRET})
         return Acceptor(state, settings, Catalog(self.pipelines), secrets, None)
 

@@ -17,10 +17,19 @@ def test_a_quick_round_of_all_benchmarks_fills_the_table() -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "could not be measured" not in done.stdout
-    for figure in ("a step", "first process", "a line every 20 ms, p99", "idle daemon", "output"):
+    for figure in (
+        "a step",
+        "first process",
+        "a line every 20 ms, p99",
+        "idle daemon",
+        "output",
+        "longest stop",
+    ):
         assert figure in done.stdout
     (missing,) = [line for line in done.stdout.splitlines() if "a crowd, missing" in line]
     assert "0 watchers" in missing
+    (survivors,) = [line for line in done.stdout.splitlines() if "survivors" in line]
+    assert "0 processes" in survivors
 
 
 def test_the_long_benchmarks_can_be_tried_in_seconds() -> None:

@@ -17,14 +17,16 @@ def make_plan(*, run: dict[str, Any] | None = None, **step: Any) -> Plan:
 
 
 def test_a_plan_that_asks_for_nothing_unusual_is_told_nothing() -> None:
-    """Artifacts and logs are limited already."""
-    assert unenforced(make_plan(limits=StepLimits(artifacts=1, log=1))) == []
+    """What is limited as it was asked for is no news."""
+    limits = StepLimits(artifacts=1, log=1, memory=1, pids=1, cpu=2.0)
+    assert unenforced(make_plan(limits=limits)) == []
 
 
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"limits": StepLimits(memory=1, pids=2)}, "limits (memory, pids)"),
+        ({"limits": StepLimits(cpu=1.5)}, "1.5 counts as 2 cores"),
+        ({"limits": StepLimits(cpu=0.5)}, "0.5 counts as one core"),
         ({"narration": "github"}, "narration: github"),
         ({"run": {"budget": Budget(usd=1)}}, "budget"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 
 from tailrace.core.plan import Plan, StepPlan
 
@@ -18,8 +19,9 @@ def unenforced(plan: Plan) -> list[tuple[str | None, str]]:
 
 
 def _of_step(step: StepPlan) -> Iterator[str]:
-    limits = [name for name in ("memory", "cpu", "pids") if getattr(step.limits, name) is not None]
-    if limits:
-        yield f"limits ({', '.join(limits)}) aren't enforced in this version"
+    cpu = step.limits.cpu
+    if cpu is not None and not cpu.is_integer():
+        cores = f"{ceil(cpu)} cores" if cpu > 1 else "one core"
+        yield f"limits.cpu: {cpu:g} counts as {cores}: only whole ones can be given"
     if step.narration != "channel":
         yield f"narration: {step.narration} isn't read in this version; its lines are plain output"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +30,7 @@ from tailrace.runner.containment import Containment
 from tailrace.runner.context import RunContext
 from tailrace.runner.environment import base_environment, output_variables, param_variables
 from tailrace.runner.invocation import Invocation, invocation_of
+from tailrace.runner.limit_watch import until_over
 from tailrace.runner.narration import Narration
 from tailrace.runner.output import Output
 from tailrace.runner.places import Places, make_places
@@ -41,6 +44,7 @@ class StopRequest:
     conclusion: Literal["error", "aborted", "skipped"]
     cause: str
     cause_code: CauseCode
+    at_once: bool = False  # without the step's grace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +211,7 @@ class Attempt:
                 pass_fds = (*pass_fds, *self._sandbox.pass_fds)
             return self._ctx.mechanism.start(
                 argv, cwd=invocation.cwd, env=env, pass_fds=pass_fds,
-                in_namespace=self._sandbox is not None,
+                cpus=_cpus(self._step.limits.cpu),                 in_namespace=self._sandbox is not None,
             )  # fmt: skip
         except (OSError, ValueError) as exc:
             why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
@@ -264,6 +268,7 @@ class Attempt:
         output = self.output = self._output(leader, log, narration)
         containment = self._containment = Containment(leader, self._marker(), ctx.leaders)
         self._deadline = Deadline(self._step.timeout_ms, self._loop.time())
+        watch = asyncio.create_task(self._watch(containment), name=f"limits of {self._step.id}")
         request: StopRequest | None = None
         kill: Kill | None = None
         try:
@@ -271,8 +276,10 @@ class Attempt:
                 await self.pause()
             request = await self._until_end(leader, output, narration)
         finally:
+            watch.cancel()
             if request is not None or leader.returncode is None or containment.members():
-                kill = await containment.stop(grace_s=self._step.grace_ms / 1000)
+                at_once = request is not None and request.at_once
+                kill = await containment.stop(grace_s=0 if at_once else self._step.grace_ms / 1000)
             self._containment = None
             containment.release()
             ctx.leaders.discard(leader.pid)
@@ -301,6 +308,17 @@ class Attempt:
             on_text=narration.git_output if isinstance(self._step.action, CloneAction) else None,
             on_error=self._ctx.disk_failed,
         )
+
+    async def _watch(self, containment: Containment) -> None:
+        """Stop the attempt where it uses more memory or processes than it may."""
+        limits = self._step.limits
+        if limits.memory is not None or limits.pids is not None:
+            over = await until_over(limits, containment)
+            self.stop(
+                StopRequest(
+                    conclusion="error", cause=over.cause, cause_code=over.cause_code, at_once=True
+                )
+            )
 
     async def _until_end(
         self, leader: process.Leader, output: Output, narration: Narration
@@ -438,3 +456,11 @@ class Attempt:
         """Remove the attempt's folders."""
         if self.places is not None:
             self.places.remove()
+
+
+def _cpus(cores: float | None) -> list[int] | None:
+    """Return the processors that a step may run on: as many as it may use, any of ours."""
+    ours = sorted(os.sched_getaffinity(0))
+    if cores is None or cores > len(ours) - 1:
+        return None
+    return random.sample(ours, math.ceil(cores))

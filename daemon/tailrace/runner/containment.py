@@ -89,7 +89,7 @@ class Containment:
         group = self._leader.group
         if group is not None:
             group.freeze()
-            while not group.is_frozen() and time.monotonic() < deadline:
+            while not group.is_frozen() and time.monotonic() < deadline:  # noqa: ASYNC110 - the kernel's
                 await asyncio.sleep(0.001)
             return
         while moving := [pid for pid in self.members() if not is_stopped(pid)]:

@@ -14,7 +14,7 @@ import fcntl
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -88,9 +88,8 @@ def start(
             fcntl.fcntl(read_end, F_SETPIPE_SZ, PIPE_SIZE)
         os.set_blocking(read_end, False)
         if launcher is None:
-            pid = _spawn(argv, cwd=cwd, env=env, output=write_end, pass_fds=pass_fds)
-            if cpus is not None:
-                os.sched_setaffinity(pid, cpus)
+            with _running_on(cpus):
+                pid = _spawn(argv, cwd=cwd, env=env, output=write_end, pass_fds=pass_fds)
         else:
             pid, group = launcher.start(
                 argv, cwd=cwd, env=env, output=write_end, pass_fds=pass_fds, cpus=cpus
@@ -101,6 +100,20 @@ def start(
     finally:
         os.close(write_end)
     return Leader(pid, read_end, group=group, is_wrapped=is_wrapped)
+
+
+@contextlib.contextmanager
+def _running_on(cpus: Sequence[int] | None) -> Iterator[None]:
+    """Bind this thread to processors for a while: what it spawns inherits that."""
+    if cpus is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _spawn(
