@@ -50,6 +50,7 @@ class Containment:
         self._leader = leader
         self._marker = [f"{key}={value}".encode() for key, value in marker.items()]
         self._others = others
+        self._killed: set[int] = set()
 
     @property
     def mechanism(self) -> str:
@@ -124,9 +125,8 @@ class Containment:
                 await self._wait_gone(grace_s)
         finally:
             forced = self._kill_all()
-        await self._wait_gone(_LEFT_S)
-        await self._reaped()
-        left = self.members()
+        left, again = await self._look_again()
+        forced += again
         return Kill(
             mechanism=self.mechanism,
             signalled=signalled,
@@ -159,6 +159,26 @@ class Containment:
         if self._leader.group is not None:
             self._leader.group.remove()
 
+    async def _look_again(self) -> tuple[list[int], int]:
+        """Wait until none is left, killing what appears; return who is, and how many appeared.
+
+        A process that is being forked, or loses its parent, at the moment of a look
+        isn't seen by it; so where there is no cgroup, only a second look counts.
+        """
+        deadline = time.monotonic() + _LEFT_S
+        appeared = empty = 0
+        while True:
+            await self._wait_gone(0.1)
+            await self._reaped()
+            left = self.members()
+            empty = 0 if left else empty + 1
+            if empty > 1 or (empty and self._leader.group is not None):
+                return [], appeared
+            if left and time.monotonic() > deadline:
+                return left, appeared
+            appeared += self._kill_all()
+            await asyncio.sleep(0.002)
+
     async def _reaped(self) -> None:
         """Wait for a dead leader's status: it is a zombie before the loop hears of its end."""
         if self._leader.returncode is None and not is_alive(self._leader.pid):
@@ -176,19 +196,19 @@ class Containment:
 
     def _kill_all(self) -> int:
         """Kill all members, again until a look finds none new; return how many there were."""
-        killed: set[int] = set()
+        before = len(self._killed)
         if self._leader.group is not None:
-            killed.update(self.members())
+            self._killed.update(self.members())
             self._leader.group.kill()
         for _ in range(_KILL_ROUNDS):
-            new = [pid for pid in self.members() if pid not in killed]
+            new = [pid for pid in self.members() if pid not in self._killed]
             if not new:
                 break
             for pid in new:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
-            killed.update(new)
-        return len(killed)
+            self._killed.update(new)
+        return len(self._killed) - before
 
 
 async def end_descendants() -> None:
