@@ -45,12 +45,14 @@ MAY_IMPORT: Final = {
     "client": {"core", "errors", "wire"},
     "rundir": {"core", "errors", "settings", "wire"},
     "runner": {
-        "bubblewrap", "cgroup", "core", "errors", "pipeline", "rundir", "settings", "undumpable", "wire",
+        "bubblewrap", "cgroup", "core", "errors", "pipeline", "rundir", "settings", "undumpable",
+        "wire",
     },
     "store": {"core", "errors", "rundir", "wire"},
     "views": {"core", "pipeline", "store", "wire"},
     "worker": {
-        "bubblewrap", "cgroup", "core", "errors", "pipeline", "rundir", "settings", "store", "undumpable", "wire",
+        "bubblewrap", "cgroup", "core", "errors", "pipeline", "rundir", "settings", "store",
+        "undumpable", "wire",
     },
     "http": {
         "core", "errors", "pipeline", "rundir", "settings", "store", "undumpable", "views", "wire",

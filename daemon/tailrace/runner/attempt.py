@@ -211,7 +211,7 @@ class Attempt:
                 pass_fds = (*pass_fds, *self._sandbox.pass_fds)
             return self._ctx.mechanism.start(
                 argv, cwd=invocation.cwd, env=env, pass_fds=pass_fds,
-                cpus=_cpus(self._step.limits.cpu),                 in_namespace=self._sandbox is not None,
+                cpus=_cpus(self._step.limits.cpu), in_namespace=self._sandbox is not None,
             )  # fmt: skip
         except (OSError, ValueError) as exc:
             why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)

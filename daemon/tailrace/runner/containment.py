@@ -57,7 +57,12 @@ class Containment:
         """What `Kill.mechanism` says."""
         if self._leader.group is not None:
             return "cgroup"
-        return "pidns" if self._leader.is_wrapped else "process_group"
+        return "pidns" if self._leader.in_namespace else "process_group"
+
+    @property
+    def overhead(self) -> int:
+        """How many of the members are bubblewrap's: outside the namespace, and its init."""
+        return 2 if self._leader.in_namespace else 0
 
     def members(self) -> list[int]:
         """Return the pids of all living processes of the attempt, the leader's first."""

@@ -48,7 +48,7 @@ async def until_over(limits: StepLimits, containment: Containment) -> Overrun:
                 )
             shares.append(used / max(limits.memory, 1))
         if limits.pids is not None:
-            count = sum(_threads(pid) for pid in members)
+            count = sum(_threads(pid) for pid in members) - containment.overhead
             if count > limits.pids:
                 return Overrun(
                     cause=f"killed: had {count} processes and threads of the {limits.pids} allowed",

@@ -52,17 +52,18 @@ class Mechanism:
     ) -> Leader:
         """Start a step's process, as `tailrace.runner.process.start` does.
 
-        *in_namespace*: *argv* makes a PID namespace by itself, with bubblewrap.
+        *in_namespace*: *argv* is bubblewrap, which makes a PID namespace by itself.
 
         Raises:
             OSError: the program can't be executed, or *cwd* can't be entered.
         """
-        if self.name == "pidns" and not in_namespace:
+        is_wrapped = self.name == "pidns" and not in_namespace
+        if is_wrapped:
             _check_program(argv[0], cwd, env)  # bubblewrap would say it in the output only
-            argv, in_namespace = (*_BWRAP, *argv), True
+            argv = (*_BWRAP, *argv)
         return start(
             argv, cwd=cwd, env=env, pass_fds=pass_fds, cpus=cpus, launcher=self._launcher,
-            is_wrapped=in_namespace,
+            is_wrapped=is_wrapped, in_namespace=in_namespace or is_wrapped,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -29,12 +29,19 @@ class Leader:
     """The first process of a step's attempt; made by `start`."""
 
     def __init__(
-        self, pid: int, output: int, *, group: Cgroup | None = None, is_wrapped: bool = False
+        self,
+        pid: int,
+        output: int,
+        *,
+        group: Cgroup | None = None,
+        is_wrapped: bool = False,
+        in_namespace: bool = False,
     ) -> None:
         self.pid = pid
         self.output = output  # our end of the pipe, non-blocking; the caller closes it
         self.group = group  # what it was started in, and nothing else
-        self.is_wrapped = is_wrapped  # it is bubblewrap, which holds a PID namespace
+        self.is_wrapped = is_wrapped  # it is bubblewrap, put before the step by us
+        self.in_namespace = in_namespace  # all that it starts is in a PID namespace
         self._pidfd = os.pidfd_open(pid)
         self._exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
@@ -72,6 +79,7 @@ def start(
     cpus: Sequence[int] | None = None,
     launcher: Launcher | None = None,
     is_wrapped: bool = False,
+    in_namespace: bool = False,
 ) -> Leader:
     """Start a step's process: own session, stdin at EOF, stdout and stderr in one pipe, umask 077.
 
@@ -99,7 +107,7 @@ def start(
         raise
     finally:
         os.close(write_end)
-    return Leader(pid, read_end, group=group, is_wrapped=is_wrapped)
+    return Leader(pid, read_end, group=group, is_wrapped=is_wrapped, in_namespace=in_namespace)
 
 
 @contextlib.contextmanager
