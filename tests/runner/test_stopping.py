@@ -252,7 +252,8 @@ async def test_a_dead_runner_leaves_no_process_however_it_hid(
         execution.process.kill()
         await execution.process.wait()
         assert processes_with(str(token)) != []
-        assert kill_processes(run.id) >= 3
+        # Killing a namespace's init ends the others before they are counted.
+        assert kill_processes(run.id) >= (3 if mechanism == "cgroup" else 1)
 
     await eventually(lambda: processes_with(str(token)) == [])
     assert cgroups_of(run.id) == []
