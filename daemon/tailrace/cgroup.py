@@ -183,7 +183,7 @@ def clone_into(folder_fd: int, *, as_sibling: bool = False) -> int:
     """Fork into the cgroup that *folder_fd* is the folder of; return 0 in the child, else its pid.
 
     The child is there from its first instruction, which costs nothing, while
-    moving a process takes some 10 ms (docs/decisions/0009). *as_sibling* makes
+    moving a process takes some 10 ms (docs/decisions/0010). *as_sibling* makes
     it a child of our parent. Neither Python nor libc learn of the fork: whoever
     calls this has one thread, and the child ends with execve(2) or ``os._exit``.
 

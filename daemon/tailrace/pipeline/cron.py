@@ -1,7 +1,7 @@
 """The five fields of crontab(5): checked where they are written, and the times that they mean.
 
 Times are those of Debian's cron(8), around changes of the clock too: see
-``docs/decisions/0009-times-as-cron-has-them.md``.
+``docs/decisions/0006-times-as-cron-has-them.md``.
 """
 
 from __future__ import annotations

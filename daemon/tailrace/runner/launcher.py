@@ -5,7 +5,7 @@ forked before the runner's loop begins, and so may fork by clone3(2), which puts
 a child into a cgroup at once. That child, the **spare**, waits for its orders in
 the next attempt's cgroup and becomes the step; then the launcher makes the next
 one. So neither moving a process (10 ms) nor copying a Python process (2 ms) is
-between a step's start and its first instruction; docs/decisions/0009 has the
+between a step's start and its first instruction; docs/decisions/0010 has the
 figures. The spare is the runner's own child (CLONE_PARENT), as if it had forked it.
 
 Launcher and spare share one end of a socket. A request is one message there:
