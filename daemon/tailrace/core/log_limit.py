@@ -118,11 +118,14 @@ class LogLimit:
                 self._kept.appendleft(data[newline + 1 :])
                 return
             break
-        if self._kept:
+        for _ in range(3):  # the rest of a character, which may be in several pieces
+            while self._kept and not self._kept[0]:
+                self._kept.popleft()
+            if not self._kept or self._kept[0][0] & 0xC0 != 0x80:
+                return
             first = self._kept.popleft()
-            cut = _whole_character(first, 0)
-            self._leave_out(first[:cut])
-            self._kept.appendleft(first[cut:])
+            self._leave_out(first[:1])
+            self._kept.appendleft(first[1:])
 
 
 def _whole_character(data: bytes, cut: int) -> int:
