@@ -178,7 +178,10 @@ def _serve(sock: socket.socket, group: Path) -> None:
     while not _is_over(sock):
         number += 1
         folder = group / str(number)
-        folder.mkdir()
+        try:
+            folder.mkdir()
+        except FileExistsError:  # of a runner that died before the run had started
+            continue
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         waiting, done = os.pipe2(os.O_CLOEXEC)
         if clone_into(fd, as_sibling=True) == 0:
