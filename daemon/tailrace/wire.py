@@ -11,6 +11,7 @@ the journal.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
@@ -160,6 +161,11 @@ def ndjson_frames(frames: Iterable[Frame]) -> bytes:
     return b"".join(frame.data + b"\n" for frame in frames)
 
 
+def ws_message(event: str, data: bytes) -> bytes:
+    """Encode a WebSocket message: the event's name, and the same *data* as everywhere."""
+    return b'{"event":' + encode_json(event) + b',"data":' + data + b"}"
+
+
 SSE_RETRY: Final = b"retry: 2000\n\n"
 
 
@@ -210,6 +216,61 @@ class RetryBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Body of ``POST …/retry``."""
 
     from_: str = msgspec.field(default="failed", name="from")
+
+
+class CommandMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a WebSocket client sends; ``data`` is one of the bodies below, by ``event``."""
+
+    event: str
+    data: dict[str, Any] | None = None
+    id: str | int | None = None  # done once for each, as with Idempotency-Key
+
+
+class CancelData(CancelBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``data`` of ``cancel``: of one step where it is named, else of the run."""
+
+    step: str | None = None
+
+
+class SkipData(CancelBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``data`` of ``skip``."""
+
+    step: str
+
+
+class ExtendData(ExtendBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``data`` of ``extend``."""
+
+    step: str
+
+
+class AnswerData(AnswerBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``data`` of ``answer``; the prompt may be called ``id``, as in its own event."""
+
+    prompt: str | None = None
+    id: str | None = None
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``data`` of ``refused``: nothing was changed."""
+
+    command: str | None
+    reason: str
+    id: str | int | None = None  # as it came with the command
+    state: str | None = None  # of the run or step, where that is the reason
+
+
+class Retried(msgspec.Struct, frozen=True, kw_only=True):
+    """``data`` of the ``control`` that answers ``retry``; it is in no run's sequence."""
+
+    event: Literal["control"] = "control"
+    action: Literal["retry"] = "retry"
+    by: str
+    via: str
+    step: None = None
+    run: str  # the new one
+    ref: str
+    url: str
 
 
 class StepView(msgspec.Struct, frozen=True, kw_only=True):
@@ -404,6 +465,12 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     away_ms: int = 0  # with "away": how long no daemon was there
 
 
+def asked_digest(command: Command) -> bytes:
+    """Return what tells requests apart that came with the same id: not who, by which way, why."""
+    asked = msgspec.structs.replace(command, by="", via="", reason=None)
+    return hashlib.sha256(encode_json(asked)).digest()
+
+
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A runner's answer, one line."""
 
@@ -420,6 +487,11 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
     pid: int
     boot: str  # the kernel's boot id: random(4), "boot_id"
+
+
+OTHER_COMMAND: Final = Reply(
+    status="invalid", reason="its id came before with another command; use a new id for another one"
+)
 
 
 # ---- the hand-over to a runner ---------------------------------------------------------------

@@ -21,7 +21,9 @@ PLACES = st.sampled_from(
 PATHS = st.one_of(
     st.builds("/api/v1/runs/{}".format, PLACES),
     st.builds(
-        "/api/v1/runs/{}/{}".format, PLACES, st.sampled_from(["events", "cancel", "retry", "x"])
+        "/api/v1/runs/{}/{}".format,
+        PLACES,
+        st.sampled_from(["events", "ws", "cancel", "retry", "x"]),
     ),
     st.builds(
         "/api/v1/runs/{}/steps/{}/{}".format,

@@ -7,7 +7,7 @@ import os
 
 from aiohttp import web
 
-from tailrace.http import artifacts, login, logs, ops, pipelines, probes, runs, steering
+from tailrace.http import artifacts, login, logs, ops, pipelines, probes, runs, steering, websocket
 from tailrace.http.guard import access_log, guard, on_prepare
 from tailrace.http.keys import HERE, METRICS, ROUTES, TABLE, TOKENS, WORKER, Here, Worker
 from tailrace.http.metrics import Metrics
@@ -19,6 +19,7 @@ from tailrace.store.tokens import TokenStore
 ALL: tuple[Route, ...] = (
     *pipelines.ROUTES,
     *runs.ROUTES,
+    *websocket.ROUTES,
     *steering.ROUTES,
     *logs.ROUTES,
     *artifacts.ROUTES,

@@ -102,6 +102,21 @@ def change_is_ours(
     return origin is not None and origin.lower() in own_origins
 
 
+def websocket_is_ours(
+    origin: str | None, how: str, own_origins: Collection[str], allowed: Collection[str]
+) -> bool:
+    """Whether a WebSocket that a page of *origin* opens may be taken from who asks *how*.
+
+    No browser leaves ``Origin`` out (RFC 6455, 4.1), so without it a token came
+    from a program. A cookie is for our own page alone.
+    """
+    if origin is None:
+        return how != "cookie"
+    if origin.lower() in own_origins:
+        return True
+    return how != "cookie" and origin in allowed
+
+
 def own_origins(scheme: str, host: str, public_url: str | None) -> frozenset[str]:
     """Return the origins (RFC 6454, 6.2) that are ours for a request with that ``Host``."""
     found = {f"{scheme}://{host}".lower()}

@@ -48,9 +48,18 @@ def parse_body(raw: bytes, kind: type[T]) -> T:
         given = msgspec.json.decode(raw)
     except (ValueError, RecursionError) as exc:  # MsgspecError and bad UTF-8 are ValueErrors
         raise RefusedError(400, f"the body isn't JSON: {exc}") from None
+    return read_fields(given, kind, where="body")
+
+
+def read_fields(given: object, kind: type[T], *, where: str) -> T:
+    """Read a JSON value as a *kind*; *where* is its name in mistakes.
+
+    Raises:
+        InvalidInputError: it isn't one; with every mistake.
+    """
     if not isinstance(given, dict):
         hint = f"send an object with {_fields(kind)}"
-        raise InvalidInputError([Problem("body", "isn't a JSON object", hint)])
+        raise InvalidInputError([Problem(where, "isn't a JSON object", hint)])
     known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     problems = [
         Problem(
@@ -67,7 +76,7 @@ def parse_body(raw: bytes, kind: type[T]) -> T:
             except (msgspec.ValidationError, RecursionError) as exc:
                 problems.append(_problem(name, str(exc)))
         elif field.required:
-            problems.append(Problem(name, "is missing", f"the body holds {_fields(kind)}"))
+            problems.append(Problem(name, "is missing", f"the {where} holds {_fields(kind)}"))
     if problems:
         raise InvalidInputError(problems)
     return kind(**values)

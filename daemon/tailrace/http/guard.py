@@ -139,6 +139,24 @@ def _check_change(request: web.Request, route: Route, caller: Caller) -> None:
         )
 
 
+def check_origin(request: web.Request) -> None:
+    """Refuse a WebSocket from a page that isn't ours: browsers open them to anybody.
+
+    Raises:
+        RefusedError: 403.
+    """
+    settings = request.app[HERE].settings
+    host = request.headers.get(hdrs.HOST, "")
+    ours = auth.own_origins(scheme_of(request), host, settings.public_url)
+    origin, how = request.headers.get(hdrs.ORIGIN), request[CALLER].how
+    if not auth.websocket_is_ours(origin, how, ours, settings.allowed_origins):
+        raise RefusedError(
+            403,
+            "WebSockets of this Origin aren't taken: with a cookie it must be our own, else it may "
+            "be one of allowed_origins",
+        )
+
+
 def check_scope(caller: Caller, scope: Scope) -> None:
     """Refuse a caller without that scope.
 

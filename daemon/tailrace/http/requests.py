@@ -52,12 +52,20 @@ def idempotency_key(request: web.Request) -> str | None:
     Raises:
         InvalidInputError: it is too long, or not of printable ASCII.
     """
-    key = request.headers.get("Idempotency-Key")
+    return owned_key(request, request.headers.get("Idempotency-Key"), where="Idempotency-Key")
+
+
+def owned_key(request: web.Request, key: str | None, *, where: str) -> str | None:
+    """Return a key with its owner's name in front; None where there is none.
+
+    Raises:
+        InvalidInputError: it is too long, or not of printable ASCII.
+    """
     if key is None:
         return None
     if not _KEY.fullmatch(key):
         hint = "send 1 to 255 printable ASCII characters without spaces, such as a UUID"
-        raise InvalidInputError([Problem("Idempotency-Key", "is no key", hint)])
+        raise InvalidInputError([Problem(where, "is no key", hint)])
     return f"{request[CALLER].name}:{key}"
 
 

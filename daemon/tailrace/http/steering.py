@@ -104,7 +104,6 @@ def extension_ms(text: str) -> int:
 async def _steer(request: web.Request, command: Any, **more: Any) -> web.StreamResponse:
     parameters(request)
     run_id, step = run_of(request), request.match_info.get("step")
-    check_step(request, run_id, step)
     asked = wire.Command(
         command=command,
         id=idempotency_key(request),
@@ -113,6 +112,26 @@ async def _steer(request: web.Request, command: Any, **more: Any) -> web.StreamR
         via="http",
         **more,
     )
+    reply = await steer(request, run_id, asked)
+    steered = wire.Steered(
+        run=run_id, command=command, step=step, prompt=asked.prompt, seq=reply.seq,
+        changed=reply.status == "done",
+    )  # fmt: skip
+    return json_answer(steered, status=202)
+
+
+async def steer(request: web.Request, run_id: str, asked: wire.Command) -> wire.Reply:
+    """Hand a command to a run, whichever way it came, and return the answer.
+
+    Once handed over it is done, also when the client goes away meanwhile.
+
+    Raises:
+        UnknownError: there is no such run, step or prompt.
+        ConflictError: the state doesn't allow it.
+        InvalidInputError: it makes no sense here.
+        UnavailableError: the run's runner doesn't answer.
+    """
+    check_step(request, run_id, asked.step)
     reply = await finish(request.app[WORKER].steer(run_id, asked))
     match reply.status:
         case "unknown":
@@ -122,33 +141,43 @@ async def _steer(request: web.Request, command: Any, **more: Any) -> web.StreamR
             raise ConflictError(reply.reason or f"it is {state}", state=state)
         case "invalid":
             raise InvalidInputError([Problem("body", reply.reason or "makes no sense here")])
-    steered = wire.Steered(
-        run=run_id, command=command, step=step, prompt=asked.prompt, seq=reply.seq,
-        changed=reply.status == "done",
-    )  # fmt: skip
-    return json_answer(steered, status=202)
+    return reply
 
 
 async def retry(request: web.Request) -> web.StreamResponse:
     """``POST /runs/{id}/retry``."""
     parameters(request)
     body = await read_body(request, wire.RetryBody, required=False)
-    worker, caller, run_id = request.app[WORKER], request[CALLER], run_of(request)
-    if body.from_ not in ("failed", "start"):
-        check_step(request, run_id, body.from_)
-    asked = msgspec.json.encode([run_id, body.from_])
-    work = worker.retry(
+    key = idempotency_key(request)
+    new_id = await repeat(request, run_of(request), body.from_, via="http", key=key)
+    view = run_view(request.app[WORKER].snapshot(new_id), base_url(request))
+    return json_answer(view, status=201, headers=location(request, new_id))
+
+
+async def repeat(
+    request: web.Request, run_id: str, start: str, *, via: str, key: str | None
+) -> str:
+    """Repeat a run from *start* on, whichever way that was asked for; return the new run's id.
+
+    Raises:
+        UnknownError: there is no such run or step.
+        ConflictError: it hasn't ended, or its workspace is gone or in use.
+        InvalidInputError: the key came before with another request.
+        UnavailableError: the queue or the disk is full.
+    """
+    if start not in ("failed", "start"):
+        check_step(request, run_id, start)
+    caller, asked = request[CALLER], msgspec.json.encode([run_id, start])
+    work = request.app[WORKER].retry(
         run_id,
-        start=body.from_,
+        start=start,
         by=caller.name,
-        via="http",
+        via=via,
         trusted=caller.trusted,
-        key=idempotency_key(request),
+        key=key,
         body_sha256=hashlib.sha256(asked).hexdigest(),
     )
-    new_id = await finish(work)
-    view = run_view(worker.snapshot(new_id), base_url(request))
-    return json_answer(view, status=201, headers=location(request, new_id))
+    return await finish(work)
 
 
 async def remove(request: web.Request) -> web.StreamResponse:

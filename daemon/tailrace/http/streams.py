@@ -62,9 +62,7 @@ class Outlet:
     async def open(self, transport: asyncio.Transport, first: bytes) -> None:
         """Send the headers and *first* at once."""
         await self.response.prepare(self._request)
-        transport.set_write_buffer_limits(high=max(0, self._in_flight - 2 * _PIECE))
-        if (peer := transport.get_extra_info("socket")) is not None:
-            _bound_socket(peer, self._in_flight)
+        bound(transport, self._in_flight)
         self._transport = transport
         await self.write(first)
 
@@ -78,13 +76,7 @@ class Outlet:
             ConnectionError: the client went away.
         """
         assert self._transport is not None
-        wait_s = 0.0
-        while _unsent(self._transport) > self._in_flight // _SHARE:
-            # There is no event for it: a socket counts as writable with a third of it free.
-            await asyncio.sleep(wait_s)
-            wait_s = min(max(_LEAST_WAIT_S, 2 * wait_s), _MOST_WAIT_S)
-            if self._transport.is_closing():
-                raise ConnectionResetError("the client went away")
+        await room(self._transport, self._in_flight)
 
     async def write(self, data: bytes) -> None:
         """Send, waiting while the client takes nothing.
@@ -115,6 +107,24 @@ class Outlet:
         self._written_at = self._loop.time()
 
 
+def bound(transport: asyncio.Transport, in_flight: int) -> None:
+    """Let at most so many bytes (128 KiB at least) wait here for a client, and in the kernel."""
+    transport.set_write_buffer_limits(high=max(0, in_flight - 2 * _PIECE))
+    if (peer := transport.get_extra_info("socket")) is not None:
+        _bound_socket(peer, in_flight)
+
+
+async def room(transport: asyncio.Transport, in_flight: int) -> None:
+    """Wait until most of what was sent has left this machine's buffers, as `Outlet.room` does."""
+    wait_s = 0.0
+    while _unsent(transport) > in_flight // _SHARE:
+        # There is no event for it: a socket counts as writable with a third of it free.
+        await asyncio.sleep(wait_s)
+        wait_s = min(max(_LEAST_WAIT_S, 2 * wait_s), _MOST_WAIT_S)
+        if transport.is_closing():
+            raise ConnectionResetError("the client went away")
+
+
 def _unsent(transport: asyncio.Transport) -> int:
     """Return the bytes that the peer hasn't acknowledged (SIOCOUTQ: tcp(7), unix(7))."""
     waiting = transport.get_write_buffer_size()
@@ -141,6 +151,19 @@ async def outlet(
 ) -> AsyncIterator[Outlet]:
     """Give an open stream to the client; it ends when the context is left, or the daemon stops."""
     found = Outlet(request, media, keep_alive=keep_alive)
+    with counted(request) as transport:
+        await found.open(transport, first)
+        yield found
+        await found.response.write_eof()
+
+
+@contextlib.contextmanager
+def counted(request: web.Request) -> Iterator[asyncio.Transport]:
+    """Count the current task as a stream, which a stop of the daemon cancels.
+
+    Raises:
+        ConnectionResetError: the client is gone already.
+    """
     task = asyncio.current_task()
     assert task is not None
     streams, transport = request.app[HERE].streams, request.transport
@@ -149,9 +172,7 @@ async def outlet(
     streams.add(task)
     request.app[METRICS].transports.add(transport)
     try:
-        await found.open(transport, first)
-        yield found
-        await found.response.write_eof()
+        yield transport
     finally:
         streams.discard(task)
         request.app[METRICS].transports.discard(transport)
@@ -184,6 +205,7 @@ class Batches:
 
     def __init__(self) -> None:
         self._bytes: dict[tuple[int, int, str], bytes] = {}
+        self._messages: dict[tuple[int, int], list[bytes]] = {}
 
     def encode(self, frames: list[Frame], wanted: Wanted, run: str | None) -> bytes:
         """Return the frames in a shape that leaves nothing out."""
@@ -198,6 +220,17 @@ class Batches:
             self._bytes[key] = found
             while len(self._bytes) > self._KEPT:
                 del self._bytes[next(iter(self._bytes))]
+        return found
+
+    def messages(self, frames: list[Frame]) -> list[bytes]:
+        """Return the frames as WebSocket messages."""
+        key = (frames[0].seq, frames[-1].seq)
+        found = self._messages.get(key)
+        if found is None:
+            found = [wire.ws_message(frame.event, frame.data) for frame in frames]
+            self._messages[key] = found
+            while len(self._messages) > self._KEPT:
+                del self._messages[next(iter(self._messages))]
         return found
 
 

@@ -17,7 +17,7 @@ from tailrace.core.events import FINAL_STEP_STATUSES, Control, Notice
 from tailrace.core.units import format_duration
 from tailrace.core.walk import Phase, Stop
 from tailrace.runner.attempt import AttemptResult, StopRequest
-from tailrace.wire import Command, Reply
+from tailrace.wire import OTHER_COMMAND, Command, Reply, asked_digest
 
 if TYPE_CHECKING:
     from tailrace.runner.engine import Engine
@@ -30,7 +30,7 @@ class Steering:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._answers: OrderedDict[str, Reply] = OrderedDict()
+        self._answers: OrderedDict[str, tuple[bytes, Reply]] = OrderedDict()
         self._earlier: dict[tuple[str, str | None], int] = {}  # (action, step) -> seq
         self._one_at_a_time = asyncio.Lock()  # freezing takes a moment
 
@@ -38,14 +38,15 @@ class Steering:
         """Do what is asked, or say why not."""
         async with self._one_at_a_time:
             if command.id is not None and command.id in self._answers:
-                return self._answers[command.id]
+                digest, earlier = self._answers[command.id]
+                return earlier if digest == asked_digest(command) else OTHER_COMMAND
             try:
                 reply = await self._do(command)
             except OSError as exc:  # the disk: the run ends, and says so as soon as it can
                 self._engine.disk_failed(exc)
                 return Reply(status="invalid", reason=f"the run folder can't be written: {exc}")
             if command.id is not None:
-                self._answers[command.id] = reply
+                self._answers[command.id] = (asked_digest(command), reply)
                 if len(self._answers) > _REMEMBERED:
                     self._answers.popitem(last=False)
             return reply
