@@ -218,6 +218,25 @@ class RetryBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     from_: str = msgspec.field(default="failed", name="from")
 
 
+class LinkBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST …/links``.
+
+    ``path`` is the step of a log, or the name of an artifact (by default the
+    primary one); ``expires`` a duration.
+    """
+
+    what: Literal["events", "log", "artifact"]
+    path: str | None = None
+    expires: str = "1h"
+
+
+class SignedLink(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to ``POST …/links``."""
+
+    url: str
+    expires_at: str
+
+
 class CommandMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a WebSocket client sends; ``data`` is one of the bodies below, by ``event``."""
 

@@ -347,6 +347,24 @@ async def test_cors_is_closed_unless_an_origin_is_allowed(tmp_path: Path, site: 
         reply = await opened.get("/api/v1/runs", headers={"Origin": "https://evil.example"})
         assert "Access-Control-Allow-Origin" not in reply.headers
         assert reply.headers["Vary"] == "Origin"
+        reply = await opened.ask("OPTIONS", "/api/v1/runs", headers={**ask, "Authorization": None})
+        allowed = reply.headers["Access-Control-Allow-Headers"]
+        for header in ("Content-Type", "Idempotency-Key", "Last-Event-ID", "Range"):
+            assert header in allowed
+        assert "DELETE" in reply.headers["Access-Control-Allow-Methods"]
+        assert "Access-Control-Allow-Credentials" not in reply.headers
+        for origin, read in (("https://app.example", "https://app.example"), ("null", None)):
+            reply = await opened.post(
+                "/api/v1/runs", {"pipeline": "other"}, headers={"Origin": origin}
+            )
+            assert reply.headers["Vary"] == "Origin"
+            assert reply.headers.get("Access-Control-Allow-Origin") == read
+            if read:
+                assert "Location" in reply.headers["Access-Control-Expose-Headers"]
+        reply = await opened.get("/api/v1/runs", headers={**ask, "Authorization": None})
+        assert (reply.status, reply.headers["Access-Control-Allow-Origin"]) == (
+            401, "https://app.example",
+        )  # fmt: skip
 
 
 async def test_no_token_and_no_query_is_logged(

@@ -7,7 +7,18 @@ import os
 
 from aiohttp import web
 
-from tailrace.http import artifacts, login, logs, ops, pipelines, probes, runs, steering, websocket
+from tailrace.http import (
+    artifacts,
+    links,
+    login,
+    logs,
+    ops,
+    pipelines,
+    probes,
+    runs,
+    steering,
+    websocket,
+)
 from tailrace.http.guard import access_log, guard, on_prepare
 from tailrace.http.keys import HERE, METRICS, ROUTES, TABLE, TOKENS, WORKER, Here, Worker
 from tailrace.http.metrics import Metrics
@@ -23,6 +34,7 @@ ALL: tuple[Route, ...] = (
     *steering.ROUTES,
     *logs.ROUTES,
     *artifacts.ROUTES,
+    *links.ROUTES,
     *ops.ROUTES,
     *probes.ROUTES,
     *login.ROUTES,

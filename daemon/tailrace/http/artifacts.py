@@ -9,10 +9,10 @@ from aiohttp import hdrs, web
 from tailrace.core.events import Artifact
 from tailrace.errors import UnknownError
 from tailrace.http.files import attachment, is_unchanged, open_beneath, send_file
-from tailrace.http.keys import WORKER
+from tailrace.http.keys import CALLER, WORKER
 from tailrace.http.query import shown
 from tailrace.http.requests import parameters, run_of
-from tailrace.http.route import ANY, Answer, Query, Route
+from tailrace.http.route import ANY, LINK, Answer, Query, Route
 from tailrace.views import API
 
 CSP: Final = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -34,6 +34,8 @@ async def show(request: web.Request) -> web.StreamResponse:
         raise UnknownError(f"the run has no artifact '{shown(name)}'; GET /runs/{{id}} lists them")
     etag = f'"{known[-1].sha256}"'
     headers = headers_of(known[-1], download=download)
+    if request[CALLER].how == "link":
+        headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     if is_unchanged(request.headers.get(hdrs.IF_NONE_MATCH), etag):
         return web.Response(status=304, headers={**headers, hdrs.ETAG: etag})
     with open_beneath(worker.state.run(run_id).artifacts, name.split("/")) as file:
@@ -74,7 +76,8 @@ ROUTES: Final = (
         handler=show,
         summary="Get an artifact, with ETag and Range",
         scope="read",
-        query=(Query("download", "flag", "as an attachment"),),
+        query=(Query("download", "flag", "as an attachment"), LINK),
+        link="artifact",
         answers=(
             Answer(200, "the file", media=ANY),
             Answer(206, "the part that Range asks for", media=ANY),

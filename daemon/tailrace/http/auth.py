@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from tailrace.http.signed import NOBODY
 from tailrace.store.tokens import SCOPES, Scope, Token
 
 SESSION_S: Final = 12 * 3600
@@ -23,8 +24,9 @@ class Caller:
 
     name: str  # the token's; "local" for our own user on the Unix socket
     scopes: frozenset[Scope]
-    how: Literal["bearer", "cookie", "socket"]
+    how: Literal["bearer", "cookie", "socket", "link"]
     pipelines: frozenset[str] | None = None  # None: all of them
+    token: str = NOBODY  # id of the one that was brought, or that signed the link
     trusted: bool = False  # owns the machine: our own user on the Unix socket
 
     def may_see(self, pipeline: str) -> bool:
@@ -34,7 +36,25 @@ class Caller:
 
 def caller_of_token(token: Token, how: Literal["bearer", "cookie"]) -> Caller:
     """Return who brought that token."""
-    return Caller(name=token.name, scopes=token.scopes, how=how, pipelines=token.pipelines)
+    return Caller(
+        name=token.name, scopes=token.scopes, how=how, pipelines=token.pipelines, token=token.id
+    )
+
+
+def caller_of_link(issuer: Token | None) -> Caller:
+    """Return who brought a link: nobody knows, but it was *issuer*'s to give; None: the socket's.
+
+    It shows what its address says and nothing else.
+    """
+    if issuer is None:
+        return Caller(name="local", scopes=frozenset({"read"}), how="link")
+    return Caller(
+        name=issuer.name,
+        scopes=frozenset({"read"}),
+        how="link",
+        pipelines=issuer.pipelines,
+        token=issuer.id,
+    )
 
 
 def caller_of_peer(uid: int, own_uid: int, user: str) -> Caller:
@@ -108,8 +128,11 @@ def websocket_is_ours(
     """Whether a WebSocket that a page of *origin* opens may be taken from who asks *how*.
 
     No browser leaves ``Origin`` out (RFC 6455, 4.1), so without it a token came
-    from a program. A cookie is for our own page alone.
+    from a program. A cookie is for our own page alone. A link is for any page: it
+    brings nothing but what whoever holds it was given.
     """
+    if how == "link":
+        return True
     if origin is None:
         return how != "cookie"
     if origin.lower() in own_origins:
@@ -133,6 +156,11 @@ def is_prefetch(headers: Mapping[str, str]) -> bool:
     return any(word in told for word in ("prefetch", "prerender", "preview"))
 
 
+_EXPOSED: Final = "Location, ETag, Retry-After, Content-Range, Accept-Ranges, Content-Disposition"
+# Of what a signed link shows: a page of any origin may read it, without a cookie or a token.
+LINKED: Final = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": _EXPOSED}
+
+
 def cors_headers(origin: str | None, allowed: Collection[str]) -> dict[str, str]:
     """Return the headers by which a page of an allowed origin may read an answer.
 
@@ -145,9 +173,7 @@ def cors_headers(origin: str | None, allowed: Collection[str]) -> dict[str, str]
     return {
         "Vary": "Origin",
         "Access-Control-Allow-Origin": origin,
-        "Access-Control-Expose-Headers": (
-            "Location, ETag, Retry-After, Content-Range, Accept-Ranges"
-        ),
+        "Access-Control-Expose-Headers": _EXPOSED,
     }
 
 

@@ -15,7 +15,8 @@ from tailrace.http import auth
 from tailrace.http.auth import Caller
 from tailrace.http.keys import CALLER, HERE, METRICS, ROUTE, TABLE, TOKENS
 from tailrace.http.problems import BEGUN, RefusedError
-from tailrace.http.route import SSE, Handler, Route
+from tailrace.http.route import LINK, SSE, Handler, Route
+from tailrace.http.signed import NOBODY, What, read_link
 from tailrace.store.tokens import Scope
 
 log = structlog.get_logger()
@@ -90,6 +91,8 @@ def _check_host(request: web.Request) -> None:
 
 
 def _preflight(request: web.Request) -> web.Response:
+    if LINK.name in request.query:  # what it opens, it opens to any page; the request will say
+        return web.Response(status=204, headers={**auth.LINKED, **auth.PREFLIGHT})
     origin = request.headers.get(hdrs.ORIGIN)
     headers = auth.cors_headers(origin, request.app[HERE].settings.allowed_origins)
     if hdrs.ACCESS_CONTROL_ALLOW_ORIGIN not in headers:
@@ -100,11 +103,13 @@ def _preflight(request: web.Request) -> web.Response:
 
 
 def identify(request: web.Request) -> Caller:
-    """Return who asks: by the Unix socket, else by token, else by cookie.
+    """Return who asks: by a signed link, by the Unix socket, else by token, else by cookie.
 
     Raises:
         RefusedError: nobody that we know.
     """
+    if (what := _linked(request)) is not None:
+        return _caller_of_link(request, what)
     if (uid := unix_peer(request)) is not None:
         return auth.caller_of_peer(uid, request.app[HERE].uid, _user_name(uid))
     now = time.time()
@@ -120,6 +125,32 @@ def identify(request: web.Request) -> Caller:
         if token is not None:
             return auth.caller_of_token(token, "cookie")
     raise _unauthorized("send a token: Authorization: Bearer TOKEN, or open /?token=TOKEN once")
+
+
+def _linked(request: web.Request) -> What | None:
+    """Return what a link in the address shows; None where there is no link."""
+    route = request.get(ROUTE)
+    return route.link if route is not None and LINK.name in request.query else None
+
+
+def _caller_of_link(request: web.Request, what: What) -> Caller:
+    place, tokens, now = request.match_info, request.app[TOKENS], time.time()
+    link = read_link(
+        tokens.link_key(),
+        request.query[LINK.name],
+        run=place["id"],
+        what=what,
+        path=place.get("step") or place.get("path") or "",
+    )
+    if link is None:
+        raise RefusedError(403, "the link isn't one to this address; ask for a new one")
+    if link.expires_s <= now:
+        raise RefusedError(403, "the link has expired; ask for a new one")
+    if link.issuer == NOBODY:
+        return auth.caller_of_link(None)
+    if (issuer := tokens.find_id(link.issuer, now=now)) is None:
+        raise RefusedError(403, "the token that made the link has ended; ask for a new one")
+    return auth.caller_of_link(issuer)
 
 
 def _unauthorized(detail: str, error: str | None = None) -> RefusedError:
@@ -215,5 +246,8 @@ async def on_prepare(request: web.Request, response: web.StreamResponse) -> None
     headers.setdefault("Referrer-Policy", "no-referrer")
     if response.content_type != SSE:
         headers.setdefault(hdrs.CACHE_CONTROL, "no-cache")
+    if _linked(request) is not None:
+        headers.update(auth.LINKED)
+        return
     origin = request.headers.get(hdrs.ORIGIN)
     headers.update(auth.cors_headers(origin, request.app[HERE].settings.allowed_origins))

@@ -15,7 +15,7 @@ from tailrace.http.excerpt import LONGEST_PATTERN, Pump, Wanted, wanted_of, wind
 from tailrace.http.files import open_beneath, send_file
 from tailrace.http.keys import WORKER
 from tailrace.http.requests import parameters, run_of
-from tailrace.http.route import TEXT, Answer, Query, Route
+from tailrace.http.route import LINK, TEXT, Answer, Query, Route
 from tailrace.http.streams import Outlet, head_answer, outlet
 from tailrace.http.watching import check_step
 from tailrace.rundir.feed import Cursor, Feed
@@ -148,7 +148,9 @@ ROUTES: Final = (
                 "text",
                 f"only lines with this RE2 pattern, up to {LONGEST_PATTERN} characters",
             ),
+            LINK,
         ),
+        link="log",
         answers=(
             Answer(200, "the log", media=TEXT),
             Answer(206, "the part that Range asks for", media=TEXT),

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from aiohttp import web
 
+from tailrace.http.signed import What
 from tailrace.store.tokens import Scope
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -29,6 +30,9 @@ class Query:
     help: str
     choices: tuple[str, ...] = ()  # of a text
     least: int = 0  # of an integer
+
+
+LINK: Final = Query("link", "text", "a signed link's own; no token is needed with it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Route:
     body_required: bool = False
     starts: bool = False  # a GET that changes something: guarded like a POST
     probe: bool = False  # answered to any Host
+    link: What | None = None  # what a signed link to it is of; None: there is none
 
     @property
     def is_change(self) -> bool:

@@ -23,7 +23,7 @@ from tailrace.http.requests import (
     parameters,
     run_of,
 )
-from tailrace.http.route import NDJSON, SSE, Answer, Query, Route
+from tailrace.http.route import LINK, NDJSON, SSE, Answer, Query, Route
 from tailrace.http.shapes import Wanted
 from tailrace.http.streams import head_answer, sse_outlet
 from tailrace.http.watching import (
@@ -240,7 +240,8 @@ ROUTES: Final = (
         handler=watch,
         summary="Watch a run's events, from any place on",
         scope="read",
-        query=SHAPE_QUERY + PLACE_QUERY,
+        query=(*SHAPE_QUERY, *PLACE_QUERY, LINK),
+        link="events",
         answers=(
             Answer(200, "its events", media=SSE),
             Answer(200, "its events, one object a line", media=NDJSON),

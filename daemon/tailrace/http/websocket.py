@@ -21,7 +21,7 @@ from tailrace.http.guard import check_origin, check_scope, identify
 from tailrace.http.keys import CALLER, HERE, METRICS, WORKER
 from tailrace.http.problems import RefusedError
 from tailrace.http.requests import base_url, owned_key, parameters, run_of
-from tailrace.http.route import Answer, Query, Route
+from tailrace.http.route import LINK, Answer, Query, Route
 from tailrace.http.steering import extension_ms, repeat, scope_of_answer, steer
 from tailrace.http.streams import HEARTBEAT_S, Crowd, bound, counted, joined, room
 from tailrace.http.watching import place_of
@@ -192,6 +192,8 @@ class _Connection:
         """
         data = data_of(asked)
         self._request[CALLER] = identify(self._request)  # a token may have ended meanwhile
+        if self._request[CALLER].how == "link":
+            raise RefusedError(403, "a link only shows; bring a token to steer")
         key = None if asked.id is None else str(asked.id)
         owned = owned_key(self._request, key, where="id")
         if isinstance(data, wire.RetryBody):
@@ -269,7 +271,8 @@ ROUTES: Final = (
         handler=watch,
         summary="Watch a run and steer it, by WebSocket",
         scope="read",
-        query=(Query("after", "text", "begin after this event: SEQ or RUNID:SEQ"),),
+        query=(Query("after", "text", "begin after this event: SEQ or RUNID:SEQ"), LINK),
+        link="events",
         answers=(Answer(101, "its events as messages; commands are taken", media=""),),
     ),
 )

@@ -15,6 +15,7 @@ import re
 import secrets
 import sqlite3
 import stat
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +39,10 @@ _TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS sessions (
   hash BLOB PRIMARY KEY NOT NULL, token BLOB NOT NULL, expires_s REAL NOT NULL
 ) WITHOUT ROWID""",
+    "CREATE TABLE IF NOT EXISTS keys (name TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL)",
 )
-_COLUMNS: Final = "name, scopes, pipelines, created_s, expires_s, revoked_s"
+_ID: Final = 12  # bytes of a token's hash by which links name it
+_COLUMNS: Final = "name, scopes, pipelines, created_s, expires_s, revoked_s, hash"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,7 @@ class Token:
     created_s: float = 0.0
     expires_s: float | None = None  # None: never
     revoked_s: float | None = None
+    id: str = ""  # says which it is, also where its name is used again; opens nothing
 
     def is_valid(self, now: float) -> bool:
         """Whether it opens anything at that moment."""
@@ -151,12 +155,26 @@ class TokenStore:
 
     def _by_hash(self, digest: bytes) -> Token | None:
         found = self._do(
-            f"SELECT {_COLUMNS}, hash FROM tokens WHERE hash = ?",  # noqa: S608 - our own columns
+            f"SELECT {_COLUMNS} FROM tokens WHERE hash = ?",  # noqa: S608 - our own columns
             (digest,),
         ).fetchone()
         if found is None or not hmac.compare_digest(found[-1], digest):
             return None
-        return _token(found[:-1])
+        return _token(found)
+
+    def find_id(self, token_id: str, *, now: float) -> Token | None:
+        """Return the token with that ``id`` if it is valid now."""
+        found = [token for token in self.list() if token.id == token_id]
+        return found[0] if found and found[0].is_valid(now) else None
+
+    def link_key(self) -> bytes:
+        """Return the key that links are signed with, made where there is none."""
+        asked = "SELECT value FROM keys WHERE name = 'links'"
+        if (found := self._do(asked).fetchone()) is None:
+            self._do("INSERT OR IGNORE INTO keys VALUES ('links', ?)", (secrets.token_bytes(32),))
+            found = self._do(asked).fetchone()
+        key: bytes = found[0]
+        return key
 
     def open_session(self, text: str, *, now: float, seconds: float) -> str | None:
         """Return a new session's secret for the token with that text; None where it isn't valid.
@@ -232,8 +250,8 @@ def _hash(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def _token(row: tuple[str, str, str | None, float, float | None, float | None]) -> Token:
-    name, scopes, pipelines, created, expires, revoked = row
+def _token(row: tuple[str, str, str | None, float, float | None, float | None, bytes]) -> Token:
+    name, scopes, pipelines, created, expires, revoked, digest = row
     return Token(
         name=name,
         scopes=frozenset(scope for scope in SCOPES if scope in scopes.split()),
@@ -241,6 +259,7 @@ def _token(row: tuple[str, str, str | None, float, float | None, float | None]) 
         created_s=created,
         expires_s=expires,
         revoked_s=revoked,
+        id=urlsafe_b64encode(digest[:_ID]).decode(),
     )
 
 
