@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from playwright.async_api import async_playwright
 
+from between import breaking_proxy
 from daemons import serving
 from programs import require
 
@@ -23,37 +21,6 @@ for (const name of ["step_started", "log", "progress", "step_finished", "summary
   source.addEventListener(name, show);
 source.addEventListener("error", () => seen.append("error\\n"));
 </script>"""
-
-
-@asynccontextmanager
-async def breaking_proxy(target: str, *, after: int, times: int) -> AsyncIterator[str]:
-    """Pass TCP through to *target*; the first *times* streams break after so many bytes."""
-    host, port = target.rsplit(":", 1)
-    left = times
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, most: int) -> None:
-        with contextlib.suppress(ConnectionError):
-            while most > 0 and (data := await reader.read(min(most, 1 << 16))):
-                most -= len(data)
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal left
-        head = await reader.readuntil(b"\r\n\r\n")
-        there, away = await asyncio.open_connection(host, int(port))
-        # One request a connection, so that each is looked at.
-        away.write(head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-        breaks = head.startswith(b"GET /ops/") and left > 0
-        left -= breaks
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(pump(there, writer, after if breaks else 1 << 60))
-            tasks.create_task(pump(reader, away, 1 << 60))
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def test_a_page_of_ten_lines_shows_a_clone_live_and_reconnects_start_nothing(

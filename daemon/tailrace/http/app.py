@@ -12,6 +12,7 @@ from tailrace.http import (
     links,
     login,
     logs,
+    module,
     ops,
     pipelines,
     probes,
@@ -38,6 +39,7 @@ ALL: tuple[Route, ...] = (
     *ops.ROUTES,
     *probes.ROUTES,
     *login.ROUTES,
+    *module.ROUTES,
 )
 
 
