@@ -11,6 +11,8 @@ from pathlib import Path
 
 from playwright.async_api import async_playwright
 
+from between import page_server
+from daemons import serving
 from documents import ROOT, House, blocks_of
 from programs import require
 
@@ -101,3 +103,42 @@ async def test_the_page_of_the_how_to_shows_a_clone_behind_its_web_server(
     assert re.search(r"== Cloning repository\nCloning into", shown)
     assert "subject First commit\n" in shown
     assert shown.endswith("2 steps: 2 succeeded")
+
+
+ELSEWHERE = ROOT / "docs/how-to/watch-from-another-origin.md"
+
+
+async def test_the_page_of_another_origin_shows_the_steps_and_a_report(
+    house: House, tmp_path: Path
+) -> None:
+    """As its how-to has it: page, settings, token behind the #."""
+    require("chromium")
+    repo = house.swaps["https://github.com/pallets/flask"]
+    blocks = blocks_of(ELSEWHERE)
+    (html,) = [block.text for block in blocks if block.file == "steps.html"]
+    (settings,) = [block.text for block in blocks if block.language == "yaml"]
+    shipped = {path.stem: path.read_text() for path in (ROOT / "pipelines").glob("*.yaml")}
+    pages: dict[str, str] = {}
+    async with page_server(pages) as origin:
+        settings = settings.replace("http://127.0.0.1:8080", origin)
+        settings += f"git: {{local_paths: ['{repo}']}}\n"
+        async with (
+            serving(tmp_path, shipped, settings=settings, env=house.env) as daemon,
+            async_playwright() as playwright,
+        ):
+            html = html.replace("http://127.0.0.1:8470", daemon.url)
+            pages["/steps.html"] = html.replace("https://github.com/pallets/flask", repo)
+            browser = await playwright.chromium.launch(
+                executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
+            )
+            page = await browser.new_page()
+            await page.goto(f"{origin}/steps.html#{daemon.token}")
+            button = page.get_by_text("Download the report")
+            await button.wait_for(timeout=40_000)
+            shown = await page.locator("li").all_text_contents()
+            async with page.expect_download() as download:
+                await button.click()
+            report = (await (await download.value).path()).read_text()
+            await browser.close()
+    assert "Cloning repository: success" in shown
+    assert report.startswith("<!doctype html>")
