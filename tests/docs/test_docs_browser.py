@@ -76,6 +76,14 @@ async def test_the_script_of_the_readme_runs_in_the_console_of_the_daemons_page(
     assert said[-1] == "success"
 
 
+OVER_WEBSOCKET = """() => new Promise(done => {
+  const ws = new WebSocket(`ws://${location.host}/api/v1/runs/clone/1/ws`);
+  let first;
+  ws.onmessage = e => { first ??= JSON.parse(e.data).event; };
+  ws.onclose = e => done([first, e.code]);
+})"""
+
+
 async def test_the_page_of_the_how_to_shows_a_clone_behind_its_web_server(
     house: House, tmp_path: Path
 ) -> None:
@@ -99,7 +107,9 @@ async def test_the_page_of_the_how_to_shows_a_clone_behind_its_web_server(
                 timeout=30_000,
             )
             shown = await page.text_content("#output") or ""
+            told = await page.evaluate(OVER_WEBSOCKET)
             await browser.close()
+    assert told == ["plan", 1000]
     assert re.search(r"== Cloning repository\nCloning into", shown)
     assert "subject First commit\n" in shown
     assert shown.endswith("2 steps: 2 succeeded")
