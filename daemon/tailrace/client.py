@@ -180,6 +180,10 @@ class Client:
         path = f"answers/{quote(prompt, safe='')}"
         await self._steer(run_id, path, wire.AnswerBody(answer=answer))
 
+    async def progress(self, run_id: str, body: wire.ProgressBody) -> None:
+        """Tell how far a step is; without a key: what was lost, a later one makes up for."""
+        await self._ask("POST", f"/api/v1/runs/{run_id}/progress", Any, body=body)
+
     async def skip(self, run_id: str, step: str, reason: str | None = None) -> None:
         """Skip a step."""
         path = f"steps/{quote(step, safe='')}/skip"

@@ -208,6 +208,18 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     answer: Annotated[str, msgspec.Meta(max_length=10_000)]
 
 
+class ProgressBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST …/progress``: what somebody else than a step tells of how far it is.
+
+    Without ``step`` it is about the only one that runs.
+    """
+
+    stage: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    percent: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
+    note: Annotated[str, msgspec.Meta(max_length=1000)] | None = None
+    step: str | None = None
+
+
 class PauseBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of ``POST …/pause`` and ``…/resume``: nothing."""
 
@@ -470,7 +482,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
     command: Literal[
         "hello", "gauges", "away", "cancel", "pause", "resume", "answer", "skip", "cancel_step",
-        "extend",
+        "extend", "progress",
     ]  # fmt: skip
     id: str | None = None  # done once for each id
     step: str | None = None
@@ -478,6 +490,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     by_ms: int = 0  # of ``extend``
     prompt: str | None = None  # of ``answer``
     answer: str = ""
+    stage: str | None = None  # of ``progress``, as the two that follow
+    percent: float | None = None
+    note: str | None = None
     cause_code: Literal["cancelled", "superseded", "client_gone"] = "cancelled"
     by: str = ""
     via: str = ""

@@ -279,6 +279,11 @@ class Folders:
         """Hand the runner an answer."""
         await self._command(run_id, wire.Command(command="answer", prompt=prompt, answer=answer))
 
+    async def progress(self, run_id: str, body: wire.ProgressBody) -> None:
+        """Hand the runner what is told of a step's progress."""
+        told = msgspec.structs.asdict(body)
+        await self._command(run_id, wire.Command(command="progress", **told))
+
     async def skip(self, run_id: str, step: str) -> None:
         """Ask the runner to skip a step."""
         await self._command(run_id, wire.Command(command="skip", step=step))

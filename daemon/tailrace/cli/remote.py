@@ -98,6 +98,10 @@ class Remote:
         """Answer a prompt."""
         await self._client.answer(run_id, prompt, answer)
 
+    async def progress(self, run_id: str, body: wire.ProgressBody) -> None:
+        """Tell how far a step is."""
+        await self._client.progress(run_id, body)
+
     async def skip(self, run_id: str, step: str) -> None:
         """Skip a step."""
         await self._client.skip(run_id, step)

@@ -75,6 +75,9 @@ class Source(Protocol):
     async def answer(self, run_id: str, prompt: str, answer: str) -> None:
         """Answer a prompt."""
 
+    async def progress(self, run_id: str, body: wire.ProgressBody) -> None:
+        """Tell how far a step is, in its name."""
+
     async def skip(self, run_id: str, step: str) -> None:
         """Skip a step."""
 

@@ -68,6 +68,14 @@ async def scope_of_answer(request: web.Request, run_id: str, prompt: str) -> Sco
     return (action.scope if isinstance(action, AskAction) else None) or "run"
 
 
+async def progress(request: web.Request) -> web.StreamResponse:
+    """``POST /runs/{id}/progress``."""
+    body = await read_body(request, wire.ProgressBody)
+    return await _steer(
+        request, "progress", about=body.step, stage=body.stage, percent=body.percent, note=body.note
+    )
+
+
 async def skip_step(request: web.Request) -> web.StreamResponse:
     """``POST /runs/{id}/steps/{step}/skip``."""
     body = await read_body(request, wire.CancelBody, required=False)
@@ -101,9 +109,11 @@ def extension_ms(text: str) -> int:
     raise InvalidInputError([Problem("by", f"'{shown(text)}' makes no sense", hint)])
 
 
-async def _steer(request: web.Request, command: Any, **more: Any) -> web.StreamResponse:
+async def _steer(
+    request: web.Request, command: Any, *, about: str | None = None, **more: Any
+) -> web.StreamResponse:
     parameters(request)
-    run_id, step = run_of(request), request.match_info.get("step")
+    run_id, step = run_of(request), request.match_info.get("step", about)
     asked = wire.Command(
         command=command,
         id=idempotency_key(request),
@@ -235,6 +245,16 @@ ROUTES: Final = (
         summary="Answer a prompt",
         scope="read",  # at least: an `ask` may demand another, and `run` is needed where none does
         body=wire.AnswerBody,
+        body_required=True,
+        answers=(_STEERED,),
+    ),
+    Route(
+        method="POST",
+        path=_RUN + "/progress",
+        handler=progress,
+        summary="Tell how far a step is, in its name",
+        scope="run",
+        body=wire.ProgressBody,
         body_required=True,
         answers=(_STEERED,),
     ),

@@ -23,6 +23,7 @@ class Ask:
     """
 
     unread = held = 0  # it has no output
+    narration: None = None  # nor progress
 
     def __init__(self, ctx: RunContext, step: StepPlan, number: int, *, label: str) -> None:
         self._ctx, self._step, self.number, self._label = ctx, step, number, label

@@ -102,6 +102,7 @@ class Attempt:
         self.places: Places | None = None
         self.workdir: Path | None = None
         self._sandbox: Sandbox | None = None
+        self.narration: Narration | None = None  # while its progress can be told
 
     @property
     def unread(self) -> int:
@@ -173,13 +174,14 @@ class Attempt:
         self._announce(invocation.display)
         self.workdir = invocation.cwd
         log = AttemptLog(ctx.run.log(step.id, self.number))
-        narration = Narration(ctx, step.id, self._label, self.places)
+        narration = self.narration = Narration(ctx, step.id, self._label, self.places)
         try:
             leader = self._start(invocation, scope, bubblewrap)
             if isinstance(leader, AttemptResult):
                 return leader
             return await self._supervise(leader, log, narration)
         finally:
+            self.narration = None
             if self._sandbox is not None:
                 self._sandbox.close()
             with ctx.disk_guard():

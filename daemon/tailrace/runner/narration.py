@@ -89,6 +89,14 @@ class Narration:
                 )
             )  # fmt: skip
 
+    def tell_progress(self, *, stage: str | None, percent: float | None, note: str | None) -> None:
+        """Tell what somebody else says of how far the step is; it breaks no silence of its own."""
+        self._offer(
+            Progress(
+                step=self._step, label=self._label, stage=stage, percent=percent, note=note
+            )
+        )  # fmt: skip
+
     def _offer(self, progress: Progress) -> None:
         now = self._loop.time()
         if (ready := self._throttle.offer(now, progress)) is not None:

@@ -73,6 +73,8 @@ class Steering:
                 return self._end_step(command)
             case "extend":
                 return self._extend(command)
+            case "progress":
+                return self._progress(command)
 
     def _tell_away(self, command: Command) -> Reply:
         """Tell watchers that nobody served them for a while; the run didn't notice."""
@@ -125,6 +127,36 @@ class Steering:
         if not running.attempt.extend(command.by_ms):
             return Reply(status="conflict", state=status, reason=f"step '{name}' has no timeout")
         return Reply(status="done", seq=self._tell("extend", command))
+
+    def _progress(self, command: Command) -> Reply:
+        """Tell progress in a step's name, through the throttle that its own goes through."""
+        if command.stage is None and command.percent is None and command.note is None:
+            return Reply(status="invalid", reason="give it a stage, a percent or a note")
+        name = command.step
+        if name is not None and (status := self._status_of(name)) is None:
+            return Reply(status="unknown", reason=f"no step is named '{name}'")
+        if self._engine.paused:
+            return Reply(status="conflict", state="paused", reason="the run is paused")
+        told = {
+            step: running.attempt.narration
+            for step, running in self._engine.running.items()
+            if running.attempt is not None and running.attempt.narration is not None
+        }
+        if name is None and len(told) > 1:
+            steps = ", ".join(sorted(told))
+            return Reply(status="invalid", reason=f"several steps run; name one of them: {steps}")
+        if name is None and not told:
+            return Reply(status="conflict", state="running", reason="no step runs at the moment")
+        narration = told.get(name) if name is not None else next(iter(told.values()))
+        if narration is None:
+            reason = f"step '{name}' isn't running: {status}"
+            if name in self._engine.running:
+                reason = f"step '{name}' has no progress to tell: it waits"
+            return Reply(status="conflict", state=status, reason=reason)
+        narration.tell_progress(
+            stage=command.stage, percent=command.percent, note=command.note
+        )  # fmt: skip
+        return Reply(status="done")
 
     def _status_of(self, step: str) -> str | None:
         """Return a step's status, or None where there is no such step."""
