@@ -49,18 +49,20 @@ MAY_IMPORT: Final = {
         "wire",
     },
     "store": {"core", "errors", "rundir", "wire"},
+    "mcp": {"core", "errors", "wire"},
     "views": {"core", "pipeline", "store", "wire"},
     "worker": {
         "bubblewrap", "cgroup", "core", "errors", "pipeline", "rundir", "settings", "store",
         "undumpable", "wire",
     },
     "http": {
-        "core", "errors", "pipeline", "rundir", "settings", "store", "undumpable", "views", "wire",
-        "worker",
+        "core", "errors", "mcp", "pipeline", "rundir", "settings", "store", "undumpable", "views",
+        "wire", "worker",
     },
     "prove": {"core", "errors", "rundir", "wire"},
     "cli": {
-        "client", "core", "errors", "http", "logs", "pipeline", "prove", "rundir", "settings",
+        "client", "core", "errors", "http", "logs", "mcp", "pipeline", "prove", "rundir",
+        "settings",
         "settings_file", "store", "systemd", "undumpable", "views", "wire", "worker",
     },
 }  # fmt: skip
@@ -192,13 +194,21 @@ def test_the_core_knows_no_clock_file_socket_or_loop() -> None:
 
 
 def test_what_the_package_imports_is_declared_as_its_dependency() -> None:
-    """A library that comes with another one only may be gone with its next version."""
+    """A library that comes with another one only may be gone with its next version.
+
+    What is named after an extra may import that extra's.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {distribution_name(line) for line in project["dependencies"]}
+    base = {distribution_name(line) for line in project["dependencies"]}
+    extras = {
+        extra: {distribution_name(line) for line in lines}
+        for extra, lines in project["optional-dependencies"].items()
+    }
     distributions = metadata.packages_distributions()
 
     wrong = []
     for path in package_files():
+        declared = base | extras.get(part_of(path), set())
         for line, name in imports_of(path):
             top = name.partition(".")[0]
             if top in sys.stdlib_module_names or top == "tailrace":
@@ -225,6 +235,18 @@ def test_a_runner_imports_nothing_heavy() -> None:
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "tailrace" in loaded
     assert loaded & HEAVY == set()
+
+
+def test_neither_daemon_nor_command_line_imports_an_extra_unasked() -> None:
+    """A base install works without it, and half a second and 40 MB are spent by who wants it."""
+    wanted = "tailrace.http.server, tailrace.cli.mcp, tailrace.mcp.tools"
+    code = f"import sys, {wanted}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
+
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert loaded & {"mcp", "mcp_types", "pydantic", "starlette"} == set()
 
 
 def test_every_module_says_what_it_is_for() -> None:

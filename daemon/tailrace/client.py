@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -130,12 +130,14 @@ class Client:
         )
 
     async def start(
-        self, pipeline: str, params: dict[str, Any], depth: str | None, *, keep_workspace: bool
-    ) -> tuple[str | None, str | None]:
+        self, pipeline: str, params: dict[str, Any], depth: str | None, *, keep_workspace: bool,
+        on_disconnect: Literal["continue", "cancel"] | None = None,
+    ) -> tuple[str | None, str | None]:  # fmt: skip
         """Start a run; return its id, or None and why there is none (``on_conflict: skip``)."""
         body = wire.StartRun(
-            pipeline=pipeline, params=params, depth=depth, keep_workspace=keep_workspace
-        )
+            pipeline=pipeline, params=params, depth=depth, keep_workspace=keep_workspace,
+            on_disconnect=on_disconnect,
+        )  # fmt: skip
         answer = await self._ask(
             "POST", "/api/v1/runs", dict[str, Any], body=body, key=uuid.uuid4().hex
         )

@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "validate": ("pipelines", "validate", "Check pipeline files and tell every mistake."),
     "schema": ("pipelines", "schema", "Print the JSON Schema of pipeline files."),
     "serve": ("serve", "serve", "Start the daemon: queue, HTTP and page."),
+    "mcp": ("mcp", "mcp", "Let an AI agent run pipelines: the Model Context Protocol on stdio."),
     "open": ("serve", "open_page", "Open the daemon's page in a browser."),
     "token": ("token", "token", "Make, list and revoke the tokens that HTTP asks for."),
     "gc": ("gc", "gc", "Remove what the retention settings keep no longer."),

@@ -28,8 +28,9 @@ class Remote:
             kinds = (described.params_schema or {}).get("properties", {})
             params = {n: typed(v, kinds.get(n) or {}) for n, v in asked.params.items()}
         return await self._client.start(
-            asked.pipeline, params, asked.depth, keep_workspace=asked.keep_workspace
-        )
+            asked.pipeline, params, asked.depth, keep_workspace=asked.keep_workspace,
+            on_disconnect=asked.on_disconnect,
+        )  # fmt: skip
 
     async def retry(self, run_id: str, start: str) -> str:
         """Repeat a run."""

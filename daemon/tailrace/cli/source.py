@@ -7,7 +7,7 @@ has.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -21,6 +21,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, str] = {}
     depth: str | None = None
     keep_workspace: bool = False
+    on_disconnect: Literal["continue", "cancel"] | None = None  # None: as the pipeline says
+    via: str = "cli"  # told where no daemon does it, which says by itself what it came through
 
 
 class Source(Protocol):

@@ -12,6 +12,7 @@ from tailrace.http import (
     links,
     login,
     logs,
+    mcp,
     module,
     ops,
     pipelines,
@@ -37,6 +38,7 @@ ALL: tuple[Route, ...] = (
     *artifacts.ROUTES,
     *links.ROUTES,
     *ops.ROUTES,
+    *mcp.ROUTES,
     *probes.ROUTES,
     *login.ROUTES,
     *module.ROUTES,
@@ -64,6 +66,7 @@ def make_app(worker: Worker, settings: Settings, tokens: TokenStore) -> web.Appl
         for method in methods:
             app[TABLE][resource.add_route(method, route.handler)] = route
     app.on_response_prepare.append(on_prepare)
+    app.cleanup_ctx.append(mcp.endpoint)
     app.on_shutdown.append(_end_streams)
     return app
 

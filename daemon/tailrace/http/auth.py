@@ -181,7 +181,7 @@ PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, DELETE",
     "Access-Control-Allow-Headers": (
         "Authorization, Content-Type, Idempotency-Key, If-None-Match, If-Range, Last-Event-ID, "
-        "Range"
+        "Mcp-Method, Mcp-Name, Mcp-Protocol-Version, Range"
     ),
     "Access-Control-Max-Age": "600",
 }

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-import re2  # type: ignore[import-untyped]  # ships no types
-
+from tailrace.core.line_pattern import line_pattern
 from tailrace.core.lines import strip_ansi_bytes
 from tailrace.errors import InvalidInputError, Problem
 from tailrace.http.files import PIECE
@@ -18,7 +17,6 @@ from tailrace.http.streams import Outlet
 from tailrace.rundir.layout import RunDir
 from tailrace.rundir.places import line_start
 
-LONGEST_PATTERN: Final = 256
 LONGEST_LINE: Final = 1 << 24  # bytes gathered for a line that is searched; longer ones are cut
 _BLOCK: Final = 1 << 20
 
@@ -79,20 +77,10 @@ def grep(pattern: str) -> Filter:
     Raises:
         InvalidInputError: it is too long, or no pattern.
     """
-    if len(pattern) > LONGEST_PATTERN:
-        problem = f"the pattern has {len(pattern)} characters"
-        raise InvalidInputError([Problem("grep", problem, f"use at most {LONGEST_PATTERN}")])
-    options = re2.Options()
-    options.log_errors = False
-    options.never_nl = True  # a match stays within its line
-    options.max_mem = 1 << 23
     try:
-        re2.compile(pattern, options)
-        found = re2.compile("(?m)" + pattern, options)  # ^ and $ are a line's ends
-    except (re2.error, ValueError) as exc:
-        text = exc.args[0] if exc.args else exc
-        told = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-        hint = "see github.com/google/re2/wiki/Syntax"
+        found = line_pattern(pattern)
+    except ValueError as exc:
+        told, _, hint = str(exc).rpartition("; ")
         raise InvalidInputError([Problem("grep", told, hint)]) from None
     return lambda block: _matching(found, block)
 

@@ -9,9 +9,10 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
+from tailrace.core.line_pattern import LONGEST_PATTERN
 from tailrace.core.run import Snapshot
 from tailrace.errors import UnknownError
-from tailrace.http.excerpt import LONGEST_PATTERN, Pump, Wanted, wanted_of, window
+from tailrace.http.excerpt import Pump, Wanted, wanted_of, window
 from tailrace.http.files import open_beneath, send_file
 from tailrace.http.keys import WORKER
 from tailrace.http.requests import parameters, run_of

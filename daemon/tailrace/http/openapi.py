@@ -96,6 +96,8 @@ def operation_id(route: Route) -> str:
 
 
 def _headers(route: Route) -> tuple[str, ...]:
+    if route.path == "/mcp":
+        return ()
     if route.method == "POST":
         starts = route.path.endswith("/runs")
         return ("Idempotency-Key", "Last-Event-ID") if starts else ("Idempotency-Key",)

@@ -23,8 +23,12 @@ _LAST_RUNS: Final = 5
 async def show_list(request: web.Request) -> web.StreamResponse:
     """``GET /pipelines``."""
     parameters(request)
-    views = tuple(_view(request, entry) for entry in _entries(request))
-    return json_answer(wire.PipelineList(pipelines=views))
+    return json_answer(wire.PipelineList(pipelines=pipeline_views(request)))
+
+
+def pipeline_views(request: web.Request) -> tuple[wire.PipelineView, ...]:
+    """Return the pipelines that the caller may see."""
+    return tuple(_view(request, entry) for entry in _entries(request))
 
 
 async def show(request: web.Request) -> web.StreamResponse:

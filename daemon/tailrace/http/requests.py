@@ -35,10 +35,19 @@ def run_of(request: web.Request) -> str:
     Raises:
         UnknownError: it means none, or one that the token doesn't reach.
     """
-    worker = request.app[WORKER]
     text = request.match_info["id"]
     if text == "latest":  # for people at a terminal: an address must go on meaning the same run
         raise UnknownError("'latest' is for the command line; `GET /runs?limit=1` tells its id")
+    return resolve_run(request, text)
+
+
+def resolve_run(request: web.Request, text: str) -> str:
+    """Return the id of the run that *text* means for this caller.
+
+    Raises:
+        UnknownError: it means none, or one that the token doesn't reach.
+    """
+    worker = request.app[WORKER]
     run_id = worker.resolve(text)
     caller = request[CALLER]
     if caller.pipelines is not None and not caller.may_see(worker.snapshot(run_id).pipeline):

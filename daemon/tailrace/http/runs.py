@@ -109,7 +109,7 @@ async def show_list(request: web.Request) -> web.StreamResponse:
     """``GET /runs``."""
     given = parameters(request)
     limit = given.integer("limit")
-    rows, cursor = _page(
+    rows, cursor = page_of(
         request,
         given.text("pipeline"),
         given.text("status"),
@@ -121,9 +121,10 @@ async def show_list(request: web.Request) -> web.StreamResponse:
     return json_answer(wire.RunList(runs=runs, next_cursor=cursor))
 
 
-def _page(
+def page_of(
     request: web.Request, pipeline: str | None, status: str | None, limit: int, cursor: str | None
 ) -> tuple[list[RunRow], str | None]:
+    """Return a page of the caller's runs, newest first, and the next one's cursor."""
     worker, caller = request.app[WORKER], request[CALLER]
     if pipeline is None and caller.pipelines is not None and len(caller.pipelines) == 1:
         (pipeline,) = caller.pipelines

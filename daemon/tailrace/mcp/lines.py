@@ -1,0 +1,243 @@
+"""Lines of a run's output as a model gets them: each with its reference, within a budget of tokens.
+
+A reference is ``#RUN/STEP/Lnnn``, such as ``#analyze/42/lint/L120``: the run's
+ref, the step, and the line's number in the attempt's log.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from tailrace import wire
+from tailrace.core.lines import resolve_carriage_returns, strip_ansi
+
+LONGEST_SHOWN: Final = 2_000  # characters of one line
+LONGEST_SEARCHED: Final = 1 << 20  # characters of one line; what follows isn't looked at
+_BYTES_A_TOKEN: Final = 3  # of UTF-8: logs take more tokens than prose, which has four
+_AROUND: Final = 200  # characters shown before a match that lies far in its line
+
+
+class LogLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of output."""
+
+    ref: str  # #RUN/STEP/Lnnn
+    text: str  # without escape sequences; "…" where a long line was cut
+    attempt: int = 1  # absent for the first one
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step told last of how far it is."""
+
+    step: str
+    percent: float | None = None
+    stage: str | None = None
+    note: str | None = None
+
+
+class _Log(msgspec.Struct, frozen=True, kw_only=True):
+    """What is needed of a ``log`` event's data."""
+
+    step: str
+    attempt: int
+    line: int
+    text: str
+    open: bool = False
+
+
+_log_decoder: Final = msgspec.json.Decoder(_Log)
+_progress_decoder: Final = msgspec.json.Decoder(Progress)
+
+
+def tokens_of(value: Any) -> int:
+    """Return how many tokens a value takes as JSON: an estimate that is rather too high."""
+    return -(-len(msgspec.json.encode(value)) // _BYTES_A_TOKEN)
+
+
+@dataclass(slots=True)
+class _Line:
+    """A line that may still grow; what is beyond *most* characters is forgotten."""
+
+    step: str
+    attempt: int
+    number: int
+    most: int
+    text: str = ""
+
+    def add(self, piece: str) -> None:
+        """Let it grow; one character more than *most* tells that there is more."""
+        if len(self.text) <= self.most:
+            self.text += piece[: self.most + 1 - len(self.text)]
+
+    def shown(self, ref: str, start: int = 0) -> LogLine:
+        """Return it as it is shown, from about that character on."""
+        text = strip_ansi(self.text)
+        if len(text) > LONGEST_SHOWN and start > LONGEST_SHOWN - _AROUND:
+            text = "…" + text[start - _AROUND :]
+        else:
+            text = resolve_carriage_returns(text)
+        if len(text) > LONGEST_SHOWN:
+            text = text[:LONGEST_SHOWN] + "…"
+        return LogLine(
+            ref=f"#{ref}/{self.step}/L{self.number}", text=text, attempt=self.attempt
+        )  # fmt: skip
+
+
+class _Lines:
+    """Puts lines together from the pieces that ``log`` events hold."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: dict[tuple[str, int], _Line] = {}
+
+    def begun(self, log: _Log) -> list[_Line]:
+        """Take a piece; return the lines that begin in it, the last of which may still grow."""
+        head, *rest = log.text.split("\n")
+        grown = self._open.pop((log.step, log.attempt), None)
+        found = []
+        if grown is not None and grown.number == log.line:
+            grown.add(head)
+        else:
+            grown = self._new(log, 0, head)
+            found.append(grown)
+        found += [self._new(log, number, text) for number, text in enumerate(rest, 1)]
+        if log.open:
+            self._open[log.step, log.attempt] = found[-1] if rest else grown
+        return found
+
+    def ended(self, log: _Log, pattern: Any) -> list[_Line]:
+        """Take a piece; return those of the lines that end in it that may match."""
+        grown = self._open.pop((log.step, log.attempt), None)
+        number, text, found = 0, log.text, []
+        if grown is not None and grown.number == log.line:
+            head, newline, text = text.partition("\n")
+            grown.add(head)
+            if not newline:
+                if log.open:
+                    self._open[log.step, log.attempt] = grown
+                    return []
+                return [grown]
+            found, number = [grown], 1
+        whole = text
+        if log.open:
+            whole, _, last = text.rpartition("\n")
+            lines = text.count("\n")
+            self._open[log.step, log.attempt] = self._new(log, number + lines, last)
+            if not lines:
+                return found
+        if pattern.search(strip_ansi(whole)) is not None:  # a call a line would cost far more
+            found += [self._new(log, n, line) for n, line in enumerate(whole.split("\n"), number)]
+        return found
+
+    def still_open(self) -> list[_Line]:
+        """Return the lines that haven't ended."""
+        return list(self._open.values())
+
+    def _new(self, log: _Log, number: int, text: str) -> _Line:
+        line = _Line(log.step, log.attempt, log.line + number, self._most)
+        line.add(text)
+        return line
+
+
+@dataclass(slots=True)
+class Tail:
+    """The last lines of a run, or of a step, and what was told of progress."""
+
+    lines: list[LogLine]
+    left_out: bool  # there are earlier lines
+    progress: list[Progress]
+    last_seq: int
+
+
+def most_lines(tokens: int) -> int:
+    """Return how many lines could fit in so many tokens at best, and one more."""
+    return tokens // tokens_of(LogLine(ref="#a/1/b/L1", text="")) + 1
+
+
+async def tail_of(
+    events: AsyncIterator[list[wire.Frame]], ref: str, tokens: int, *, after: int = 0,
+    upto: int | None = None,
+) -> Tail:  # fmt: skip
+    """Return the last lines that fit in *tokens*.
+
+    Of those told after the event *after*, and with a number of *upto* at most.
+    """
+    most = most_lines(tokens)
+    assembly = _Lines(LONGEST_SHOWN * 4)  # more than is shown: escape sequences go
+    last: deque[_Line] = deque(maxlen=most)
+    progress: dict[str, Progress] = {}
+    begun = last_seq = 0
+    async for frames in events:
+        for frame in frames:
+            last_seq = frame.seq
+            if frame.event == "log" and frame.seq > after:
+                lines = assembly.begun(_log_decoder.decode(frame.data))
+                lines = [line for line in lines if upto is None or line.number <= upto]
+                begun += len(lines)
+                last.extend(lines)
+            elif frame.event == "progress":
+                said = _progress_decoder.decode(frame.data)
+                progress[said.step] = said
+            elif frame.event == "step_finished":
+                progress.pop(frame.step or "", None)
+    kept: list[LogLine] = []
+    for line in reversed(last):
+        shown = line.shown(ref)
+        tokens -= tokens_of(shown) + 1
+        if tokens < 0:
+            break
+        kept.append(shown)
+    kept.reverse()
+    # A full tail may have lines before it that nobody read.
+    left_out = len(kept) < begun or begun >= most
+    return Tail(kept, left_out, list(progress.values()), last_seq)
+
+
+@dataclass(slots=True)
+class Found:
+    """The lines that match a pattern."""
+
+    lines: list[LogLine]
+    matches: int  # all of them, also those that didn't fit
+    complete: bool  # everything was searched
+
+
+class Search:
+    """Looks for a pattern in a run's output; *most* lines and *tokens* are kept at most."""
+
+    def __init__(self, pattern: Any, ref: str, *, most: int, tokens: int) -> None:
+        self._pattern, self._ref, self._most, self._tokens = pattern, ref, most, tokens
+        self._assembly = _Lines(LONGEST_SEARCHED)
+        self._lines: list[LogLine] = []
+        self._full = False
+        self._matches = 0
+
+    def take(self, frames: Iterable[wire.Frame]) -> None:
+        """Look through more events."""
+        for frame in frames:
+            if frame.event == "log":
+                log = _log_decoder.decode(frame.data)
+                self._look(self._assembly.ended(log, self._pattern))
+
+    def end(self, *, complete: bool) -> Found:
+        """Look through the lines that haven't ended, and return all that was found."""
+        self._look(self._assembly.still_open())
+        return Found(self._lines, self._matches, complete)
+
+    def _look(self, lines: Iterable[_Line]) -> None:
+        for line in lines:
+            match = self._pattern.search(strip_ansi(line.text))
+            if match is None:
+                continue
+            self._matches += 1
+            if self._full:
+                continue
+            shown = line.shown(self._ref, match.start())
+            self._tokens -= tokens_of(shown) + 1
+            self._full = self._tokens < 0 or len(self._lines) == self._most
+            if not self._full:
+                self._lines.append(shown)
