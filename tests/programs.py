@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 
@@ -17,6 +18,16 @@ def require(*programs: str) -> None:
     if not missing:
         return
     reason = f"needs {', '.join(missing)}: install it to run this test"
+    if os.environ.get("TAILRACE_TEST_NO_SKIP") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def require_package(name: str) -> None:
+    """Skip the calling test where an extra isn't installed; as `require` does."""
+    if importlib.util.find_spec(name) is not None:
+        return
+    reason = f"needs the package {name}: pip install -e .[dev]"
     if os.environ.get("TAILRACE_TEST_NO_SKIP") == "1":
         pytest.fail(reason)
     pytest.skip(reason)

@@ -120,7 +120,7 @@ class RequestRuns:
         if not checked:
             check_scope(self._caller, "run")
         asked = wire.Command(command=command, by=self._caller.name, via=VIA, **more)
-        await steer(self._request, run_id, asked)
+        await steer(self._request, run_id, asked, where="")
 
 
 def _past(

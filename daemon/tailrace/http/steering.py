@@ -130,10 +130,13 @@ async def _steer(
     return json_answer(steered, status=202)
 
 
-async def steer(request: web.Request, run_id: str, asked: wire.Command) -> wire.Reply:
+async def steer(
+    request: web.Request, run_id: str, asked: wire.Command, *, where: str = "body"
+) -> wire.Reply:
     """Hand a command to a run, whichever way it came, and return the answer.
 
     Once handed over it is done, also when the client goes away meanwhile.
+    *where* is the place that a mistake is told to be in.
 
     Raises:
         UnknownError: there is no such run, step or prompt.
@@ -150,7 +153,7 @@ async def steer(request: web.Request, run_id: str, asked: wire.Command) -> wire.
             state = reply.state or request.app[WORKER].snapshot(run_id).status
             raise ConflictError(reply.reason or f"it is {state}", state=state)
         case "invalid":
-            raise InvalidInputError([Problem("body", reply.reason or "makes no sense here")])
+            raise InvalidInputError([Problem(where, reply.reason or "makes no sense here")])
     return reply
 
 
