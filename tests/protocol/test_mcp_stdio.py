@@ -24,6 +24,7 @@ from tailrace.store.rebuild import run_ids
 ROOT = Path(__file__).parents[2]
 WAIT = 'echo ready; until [ -e "$TAILRACE_WORKSPACE/go" ]; do sleep 0.02; done; echo gone'
 PIPELINES = {
+    "alone": f"concurrency: {{group: one}}\nsteps: {{work: {{run: '{WAIT}'}}}}\n",
     "bad": "steps: {a: {run: 'echo oops; exit 3'}}\n",
     "slow": f"on_disconnect: cancel\nsteps: {{work: {{run: '{WAIT}', grace: 1s}}}}\n",
 }
@@ -96,6 +97,22 @@ async def test_it_works_without_a_daemon(site: Site) -> None:
         snapshot = read_snapshot(site.state.run(run_id))
         assert (snapshot.status, snapshot.via) == ("running", "mcp")
     assert await finish(site, run_id) == "success"
+
+
+async def test_a_start_answers_at_once_where_another_run_goes_first(site: Site) -> None:
+    """The second one of a group waits for the first, and nobody waits for it."""
+    async with over_stdio([], env=site.env, folder=site.folder) as agent:
+        first = await agent.call("start_run", pipeline="alone")
+        second = await agent.call("start_run", pipeline="alone")
+        assert second["status"] == "queued"
+        assert (await agent.call("run_status", run=second["id"]))["status"] == "queued"
+        assert await finish(site, first["id"]) == "success"
+        assert await finish(site, second["id"]) == "success"
+        third, fourth = [await agent.call("start_run", pipeline="alone") for _ in range(2)]
+        await agent.call("cancel_run", run=fourth["id"])
+        status = await agent.call("run_status", run=fourth["id"])
+        assert status["status"] == "aborted"
+        assert await finish(site, third["id"]) == "success"
 
 
 async def test_it_works_with_a_daemon_that_comes_and_goes(site: Site) -> None:

@@ -29,31 +29,49 @@ def mcp() -> None:
 
     session = current()
     set_up_logs(session.settings.log)
-    server = import_server()
-    run_async(server.serve_stdio(_opening(session)))
+    run_async(_serve(session, import_server()))
 
 
-def _opening(session: Session) -> Any:
-    """Return what opens the runs for each call: daemons come and go while an agent works."""
+async def _serve(session: Session, server: Any) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        await server.serve_stdio(_Opening(session, stack))
+
+
+class _Opening:
+    """Opens the runs anew for each call, because daemons come and go while an agent works.
+
+    Where none lives, what starts runs is kept: a run whose turn hasn't come
+    waits for it there, and so does this process before it ends.
+    """
+
+    def __init__(self, session: Session, stack: contextlib.AsyncExitStack) -> None:
+        self._session, self._stack = session, stack
+        self._folders: Source | None = None
 
     @contextlib.asynccontextmanager
-    async def open_runs(_request: object) -> AsyncIterator[SourceRuns]:
-        async with session.source() as source:
-            yield SourceRuns(source)
-
-    return open_runs
+    async def __call__(self, _request: object) -> AsyncIterator[SourceRuns]:
+        """Give the runs for one call."""
+        async with self._session.source() as source:
+            starter = source
+            if self._session.url is None and self._session.own_socket() is None:
+                if self._folders is None:
+                    self._folders = await self._stack.enter_async_context(
+                        self._session.source(local=True)
+                    )
+                starter = self._folders
+            yield SourceRuns(source, starter)
 
 
 class SourceRuns:
-    """A source's runs as a `tailrace.mcp.runs.Runs`."""
+    """A source's runs as a `tailrace.mcp.runs.Runs`; *starter* is what starts and cancels."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, starter: Source) -> None:
+        self._source, self._starter = source, starter
         self.pipelines = source.pipelines
         self.resolve = source.resolve
         self.page = source.page
         self.view = source.view
-        self.cancel = source.cancel
+        self.cancel = starter.cancel
         self.answer = source.answer
         self.progress = source.progress
 
@@ -66,7 +84,7 @@ class SourceRuns:
         asked = Asked(
             pipeline=pipeline, params=params, depth=depth, on_disconnect="continue", via="mcp"
         )
-        return await self._source.start(asked)
+        return await self._starter.start(asked)
 
     def past(
         self, run_id: str, *, tail: int | None = None, step: str | None = None
