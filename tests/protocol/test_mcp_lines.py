@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -15,7 +14,7 @@ from tailrace.core.line_pattern import line_pattern
 from tailrace.core.lines import LineCounter
 from tailrace.errors import InvalidInputError
 from tailrace.mcp import messages
-from tailrace.mcp.lines import LONGEST_SHOWN, Found, Search, Tail, most_lines, tail_of, tokens_of
+from tailrace.mcp.lines import LONGEST_SHOWN, Found, Search, Tail, Tailing, most_lines, tokens_of
 from tailrace.mcp.tools import BY_NAME, TOOLS, arguments_of, schema_of
 
 
@@ -32,14 +31,12 @@ def frames_of(*pieces: bytes, step: str = "a", attempt: int = 1) -> list[wire.Fr
     return frames
 
 
-async def tail(*batches: list[wire.Frame], tokens: int = 2_000, upto: int | None = None) -> Tail:
+def tail(*batches: list[wire.Frame], tokens: int = 2_000, upto: int | None = None) -> Tail:
     """The tail of these events."""
-
-    async def events() -> AsyncIterator[list[wire.Frame]]:
-        for frames in batches:
-            yield frames
-
-    return await tail_of(events(), "p/1", tokens, upto=upto)
+    tailing = Tailing("p/1", tokens, upto=upto)
+    for frames in batches:
+        tailing.take(frames)
+    return tailing.end()
 
 
 def search(frames: list[wire.Frame], pattern: str, *, most: int = 10_000) -> Found:
@@ -61,7 +58,7 @@ def cut_up(text: bytes, choice: random.Random) -> list[bytes]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_lines_are_the_same_however_the_output_came(seed: int) -> None:
+def test_lines_are_the_same_however_the_output_came(seed: int) -> None:
     """Tail and search see the lines of the log, numbered, for every way of splitting it."""
     choice = random.Random(seed)
     words = ["", "ok", "ERROR here", "\x1b[31mERROR\x1b[0m", "10%\r100%", "ünïcödé", "x" * 90]
@@ -74,7 +71,7 @@ async def test_lines_are_the_same_however_the_output_came(seed: int) -> None:
     if not is_closed and not lines[-1]:
         numbered.pop()  # nothing was printed after the last newline
 
-    shown = await tail(frames, tokens=20_000)
+    shown = tail(frames, tokens=20_000)
     found = search(frames, "^ERROR")
 
     assert [(line.ref, line.text) for line in shown.lines] == numbered
@@ -84,38 +81,38 @@ async def test_lines_are_the_same_however_the_output_came(seed: int) -> None:
     assert found.matches == len(found.lines)
 
 
-async def test_a_tail_keeps_its_budget_and_says_that_more_is_there() -> None:
+def test_a_tail_keeps_its_budget_and_says_that_more_is_there() -> None:
     """From a flood, from long lines, and from one line without an end."""
     flood = frames_of(*[b"".join(b"line %d\n" % n for n in range(m, m + 100))
                         for m in range(0, 20_000, 100)])  # fmt: skip
     long = frames_of(*[b"y" * 10_000 + b"\n"] * 50)
     endless = frames_of(*[b"z" * 60_000] * 100)
     for frames in (flood, long, endless):
-        shown = await tail(frames, tokens=1_000)
+        shown = tail(frames, tokens=1_000)
         assert tokens_of(shown.lines) <= 1_000
         assert shown.lines
         assert shown.left_out == (frames is not endless)
-    last = (await tail(flood, tokens=1_000)).lines[-1]
+    last = tail(flood, tokens=1_000).lines[-1]
     assert (last.ref, last.text) == ("#p/1/a/L20000", "line 19999")
-    (line,) = (await tail(endless)).lines
+    (line,) = tail(endless).lines
     assert line.text == "z" * LONGEST_SHOWN + "…"
-    few = await tail(frames_of(b"one\ntwo\n"))
+    few = tail(frames_of(b"one\ntwo\n"))
     assert not few.left_out
     assert most_lines(1_000) < 200
 
 
-async def test_a_tail_ends_with_the_line_that_is_asked_for() -> None:
+def test_a_tail_ends_with_the_line_that_is_asked_for() -> None:
     """What led to a line that a search found."""
     frames = frames_of(*[b"line %d\n" % n for n in range(1, 500)])
-    shown = await tail(frames, tokens=100, upto=300)
+    shown = tail(frames, tokens=100, upto=300)
     assert shown.lines[-1].text == "line 300"
     assert shown.left_out
 
 
-async def test_a_later_attempt_is_told_apart() -> None:
+def test_a_later_attempt_is_told_apart() -> None:
     """Its lines are numbered from 1 again."""
     first, second = frames_of(b"one\n"), frames_of(b"one\n", attempt=2)
-    shown = await tail(first, second)
+    shown = tail(first, second)
     assert msgspec.to_builtins(shown.lines) == [
         {"ref": "#p/1/a/L1", "text": "one"},
         {"ref": "#p/1/a/L1", "text": "one", "attempt": 2},

@@ -7,14 +7,14 @@ ref, the step, and the line's number in the attempt's log.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from tailrace import wire
-from tailrace.core.lines import resolve_carriage_returns, strip_ansi
+from tailrace.core.lines import resolve_carriage_returns, strip_ansi, strip_ansi_bytes
 
 LONGEST_SHOWN: Final = 2_000  # characters of one line
 LONGEST_SEARCHED: Final = 1 << 20  # characters of one line; what follows isn't looked at
@@ -112,25 +112,41 @@ class _Lines:
     def ended(self, log: _Log, pattern: Any) -> list[_Line]:
         """Take a piece; return those of the lines that end in it that may match."""
         grown = self._open.pop((log.step, log.attempt), None)
-        number, text, found = 0, log.text, []
+        number, text = 0, log.text
+        found = []
         if grown is not None and grown.number == log.line:
             head, newline, text = text.partition("\n")
             grown.add(head)
+            if not newline and log.open:
+                self._open[log.step, log.attempt] = grown
+                return []
+            found.append(grown)
             if not newline:
-                if log.open:
-                    self._open[log.step, log.attempt] = grown
-                    return []
-                return [grown]
-            found, number = [grown], 1
-        whole = text
-        if log.open:
-            whole, _, last = text.rpartition("\n")
-            lines = text.count("\n")
-            self._open[log.step, log.attempt] = self._new(log, number + lines, last)
-            if not lines:
                 return found
-        if pattern.search(strip_ansi(whole)) is not None:  # a call a line would cost far more
-            found += [self._new(log, n, line) for n, line in enumerate(whole.split("\n"), number)]
+            number = 1
+        if log.open:
+            whole, newline, last = text.rpartition("\n")
+            self._open[log.step, log.attempt] = self._new(log, number + text.count("\n"), last)
+            if not newline:
+                return found
+            text = whole
+        return found + self._matching(log, number, text, pattern)
+
+    def _matching(self, log: _Log, number: int, text: str, pattern: Any) -> list[_Line]:
+        """Return the lines of *text* that match; its first is the piece's line *number*, from 0."""
+        # A search a match, and in bytes: a call of RE2 for each line would cost ten times as much.
+        data = strip_ansi_bytes(text.encode())
+        found = []
+        place = 0
+        while (match := pattern.search(data, place)) is not None:
+            start = data.rfind(b"\n", 0, match.start()) + 1
+            number += data.count(b"\n", place, start)
+            end = data.find(b"\n", match.end())
+            end = len(data) if end < 0 else end
+            found.append(self._new(log, number, data[start:end].decode("utf-8", "replace")))
+            place, number = end + 1, number + 1
+            if place > len(data):
+                break
         return found
 
     def still_open(self) -> list[_Line]:
@@ -158,43 +174,48 @@ def most_lines(tokens: int) -> int:
     return tokens // tokens_of(LogLine(ref="#a/1/b/L1", text="")) + 1
 
 
-async def tail_of(
-    events: AsyncIterator[list[wire.Frame]], ref: str, tokens: int, *, after: int = 0,
-    upto: int | None = None,
-) -> Tail:  # fmt: skip
-    """Return the last lines that fit in *tokens*.
+class Tailing:
+    """Keeps the last lines that fit in *tokens*.
 
     Of those told after the event *after*, and with a number of *upto* at most.
     """
-    most = most_lines(tokens)
-    assembly = _Lines(LONGEST_SHOWN * 4)  # more than is shown: escape sequences go
-    last: deque[_Line] = deque(maxlen=most)
-    progress: dict[str, Progress] = {}
-    begun = last_seq = 0
-    async for frames in events:
+
+    def __init__(self, ref: str, tokens: int, *, after: int = 0, upto: int | None = None) -> None:
+        self._ref, self._tokens, self._after, self._upto = ref, tokens, after, upto
+        self._assembly = _Lines(LONGEST_SHOWN * 4)  # more than is shown: escape sequences go
+        self._last: deque[_Line] = deque(maxlen=most_lines(tokens))
+        self._progress: dict[str, Progress] = {}
+        self._begun = self._last_seq = 0
+
+    def take(self, frames: Iterable[wire.Frame]) -> None:
+        """Take in more events."""
         for frame in frames:
-            last_seq = frame.seq
-            if frame.event == "log" and frame.seq > after:
-                lines = assembly.begun(_log_decoder.decode(frame.data))
-                lines = [line for line in lines if upto is None or line.number <= upto]
-                begun += len(lines)
-                last.extend(lines)
+            self._last_seq = frame.seq
+            if frame.event == "log" and frame.seq > self._after:
+                for line in self._assembly.begun(_log_decoder.decode(frame.data)):
+                    if self._upto is None or line.number <= self._upto:
+                        self._begun += 1
+                        self._last.append(line)
             elif frame.event == "progress":
                 said = _progress_decoder.decode(frame.data)
-                progress[said.step] = said
+                self._progress[said.step] = said
             elif frame.event == "step_finished":
-                progress.pop(frame.step or "", None)
-    kept: list[LogLine] = []
-    for line in reversed(last):
-        shown = line.shown(ref)
-        tokens -= tokens_of(shown) + 1
-        if tokens < 0:
-            break
-        kept.append(shown)
-    kept.reverse()
-    # A full tail may have lines before it that nobody read.
-    left_out = len(kept) < begun or begun >= most
-    return Tail(kept, left_out, list(progress.values()), last_seq)
+                self._progress.pop(frame.step or "", None)
+
+    def end(self) -> Tail:
+        """Return what fits."""
+        kept: list[LogLine] = []
+        tokens = self._tokens
+        for line in reversed(self._last):
+            shown = line.shown(self._ref)
+            tokens -= tokens_of(shown) + 1
+            if tokens < 0:
+                break
+            kept.append(shown)
+        kept.reverse()
+        # A full tail may have lines before it that nobody read.
+        left_out = len(kept) < self._begun or self._begun >= most_lines(self._tokens)
+        return Tail(kept, left_out, list(self._progress.values()), self._last_seq)
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from tailrace.core.events import FINAL_RUN_STATUSES, StepFinished
 from tailrace.core.line_pattern import line_pattern
 from tailrace.errors import InvalidInputError, Problem, UnknownError
 from tailrace.mcp import messages as m
-from tailrace.mcp.lines import Search, most_lines, tail_of, tokens_of
+from tailrace.mcp.lines import Search, Tailing, most_lines, tokens_of
 from tailrace.mcp.runs import Runs
 
 _SEARCH_S: Final = 10.0
@@ -137,14 +137,29 @@ async def tail_run(runs: Runs, asked: m.TailRun) -> m.Lines:
         id=view.id, ref=view.ref, status=view.status, lines=(), left_out=False, progress=(),
         last_seq=view.last_seq,
     )  # fmt: skip
-    async with contextlib.aclosing(events):
-        left = asked.tokens - tokens_of(answer)
-        found = await tail_of(events, view.ref, left, after=asked.after, upto=asked.upto)
+    tailing = Tailing(
+        view.ref, asked.tokens - tokens_of(answer), after=asked.after, upto=asked.upto
+    )
+    await _take_all(events, tailing)
+    found = tailing.end()
     progress = () if view.status in FINAL_RUN_STATUSES else tuple(found.progress)
     return msgspec.structs.replace(
         answer, lines=tuple(found.lines), left_out=found.left_out, progress=progress,
         last_seq=max(found.last_seq, asked.after),
     )  # fmt: skip
+
+
+async def _take_all(
+    events: AsyncGenerator[list[wire.Frame], None], taker: Search | Tailing, most_s: float = 60.0
+) -> bool:
+    """Hand events on, in a thread that holds up nobody; return False where time was up."""
+    until = time.monotonic() + most_s
+    async with contextlib.aclosing(events):
+        async for frames in events:
+            await asyncio.to_thread(taker.take, frames)
+            if time.monotonic() > until:
+                return False
+    return True
 
 
 async def _search_log(runs: Runs, asked: m.SearchLog) -> m.Matches:
@@ -156,14 +171,7 @@ async def _search_log(runs: Runs, asked: m.SearchLog) -> m.Matches:
     answer = m.Matches(id=view.id, ref=view.ref, lines=(), matches=0, complete=True)
     tokens = asked.tokens - tokens_of(answer)
     search = Search(pattern, view.ref, most=asked.most, tokens=tokens)
-    until, complete = time.monotonic() + _SEARCH_S, True
-    async with contextlib.aclosing(runs.past(view.id, step=asked.step)) as events:
-        async for frames in events:
-            search.take(frames)
-            await asyncio.sleep(0)  # others have their turn
-            if time.monotonic() > until:
-                complete = False
-                break
+    complete = await _take_all(runs.past(view.id, step=asked.step), search, _SEARCH_S)
     found = search.end(complete=complete)
     return msgspec.structs.replace(
         answer, lines=tuple(found.lines), matches=found.matches, complete=found.complete
@@ -182,11 +190,9 @@ async def _first_failure(runs: Runs, asked: m.FirstFailure) -> m.Failure:
     )  # fmt: skip
     if step is None:
         return answer
-    tokens = max(0, asked.tokens - tokens_of(answer))
-    async with contextlib.aclosing(
-        runs.past(view.id, tail=most_lines(tokens), step=step.step)
-    ) as events:
-        tail = await tail_of(events, view.ref, tokens)
+    tailing = Tailing(view.ref, max(0, asked.tokens - tokens_of(answer)))
+    await _take_all(runs.past(view.id, tail=most_lines(asked.tokens), step=step.step), tailing)
+    tail = tailing.end()
     return msgspec.structs.replace(answer, lines=tuple(tail.lines), left_out=tail.left_out)
 
 
