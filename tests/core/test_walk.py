@@ -22,6 +22,7 @@ from tailrace.core.walk import (
 
 CANCEL = Stop(kind="cancel", cause="cancelled by ann", cause_code="cancelled", by="ann")
 TIMEOUT = Stop(kind="timeout", cause="the run timed out after 1s", cause_code="timeout")
+BUDGET = Stop(kind="budget", cause="spent $2.00 of the $1.00 allowed", cause_code="budget")
 
 
 def step(name: str, *needs: str, **more: Any) -> StepPlan:
@@ -203,6 +204,8 @@ def test_fail_fast_stops_what_does_not_need_the_failed_step() -> None:
         (CANCEL, None, False),
         (TIMEOUT, "always()", True),
         (TIMEOUT, "failure()", True),
+        (BUDGET, "failure()", True),
+        (BUDGET, None, False),
         (TIMEOUT, "cancelled()", False),
         (TIMEOUT, None, False),
     ],
@@ -210,7 +213,7 @@ def test_fail_fast_stops_what_does_not_need_the_failed_step() -> None:
 def test_after_a_stop_only_steps_whose_when_still_holds_start(
     reason: Stop, when: str | None, runs: bool
 ) -> None:
-    """A cancel isn't a failure; the run's timeout is."""
+    """A cancel isn't a failure; the run's timeout and its budget are."""
     walk = Walk(make_plan(step("work"), step("last", "work", when=when)))
     walk.decide(by_status)
     walk.stop(reason)

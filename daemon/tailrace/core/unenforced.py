@@ -11,8 +11,6 @@ from tailrace.core.plan import Plan, StepPlan
 def unenforced(plan: Plan) -> list[tuple[str | None, str]]:
     """Return (step, sentence) for each wish that has no effect; the step is None for the run's."""
     found: list[tuple[str | None, str]] = []
-    if plan.budget.usd is not None or plan.budget.tokens is not None:
-        found.append((None, "the depth's budget (usd, tokens) isn't enforced in this version"))
     for step in plan.steps:
         found += [(step.id, text) for text in _of_step(step)]
     return found

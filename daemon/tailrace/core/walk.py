@@ -6,10 +6,10 @@ by a function that it hands in, because they need outputs and an expression
 engine.
 
 A walk has three phases. *walking*: steps start as their needs allow.
-*stopping*: after a cancel, the run's timeout or ``fail_fast`` no step starts
-but those whose ``when`` names a status function that still holds; their time
-is bounded by ``limits.cleanup``. *ending*: after a second cancel, or when that
-time is over, nothing starts any more.
+*stopping*: after a cancel, the run's timeout, the end of its budget or
+``fail_fast`` no step starts but those whose ``when`` names a status function
+that still holds; their time is bounded by ``limits.cleanup``. *ending*: after
+a second cancel, or when that time is over, nothing starts any more.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Phase(Enum):
 class Stop:
     """Why a run stops before its graph is done."""
 
-    kind: Literal["cancel", "timeout", "fail_fast", "failure"]
+    kind: Literal["cancel", "timeout", "budget", "fail_fast", "failure"]
     cause: str  # a sentence for a person
     cause_code: CauseCode
     by: str = ""
@@ -238,10 +238,9 @@ class Walk:
 
     def _counts_as_failure(self, step: str) -> bool:
         state = self._states[step]
-        # What the run's own timeout took down has failed; what a person cancelled has not.
-        return not state.allowed and (
-            state.status == "error" or (state.status == "aborted" and state.cause_code == "timeout")
-        )
+        # What the run's timeout or budget took down has failed; what a person cancelled has not.
+        taken_down = state.status == "aborted" and state.cause_code in ("timeout", "budget")
+        return not state.allowed and (state.status == "error" or taken_down)
 
     def _skipped(self, step: StepPlan, functions: StatusFunctions) -> Finish:
         for need in step.needs:
@@ -280,7 +279,7 @@ class Walk:
                 status="aborted", message=counts, cause=reason.cause,
                 cause_code=reason.cause_code, by=reason.by,
             )  # fmt: skip
-        if reason is not None and reason.kind in ("timeout", "failure"):
+        if reason is not None and reason.kind in ("timeout", "budget", "failure"):
             return Verdict(
                 status="error", message=counts, cause=reason.cause, cause_code=reason.cause_code
             )

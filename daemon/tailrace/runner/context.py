@@ -52,6 +52,7 @@ class RunContext:
     mechanism: Mechanism
     walk: Walk
     disk_failed: Callable[[OSError], None]  # the run folder can't be written: end the run
+    spent: Callable[[], None]  # the totals have grown: look at the budget
     earlier: Earlier | None = None  # None: it has just been accepted
     totals: Totals = field(default_factory=Totals)
     outputs: dict[str, dict[str, str]] = field(default_factory=dict)  # by step, unmasked

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Final
 
 from tailrace.core import events
+from tailrace.core.budget import overspent
 from tailrace.core.deadline import Deadline
 from tailrace.core.plan import AskAction, StepPlan
 from tailrace.core.retry import retry_delay_ms
@@ -398,6 +399,15 @@ class Engine:
         if self.ctx.walk.phase is Phase.WALKING:
             cause = f"the run timed out after {format_duration(allowed_ms)}"
             self.stop(Stop(kind="timeout", cause=cause, cause_code="timeout"))
+
+    def check_budget(self) -> None:
+        """Stop the run where its steps have spent more than its depth allows.
+
+        What it spends on cleaning up is counted and stops nothing.
+        """
+        reason = overspent(self.ctx.plan.budget, self.ctx.totals.cost())
+        if reason is not None and self.ctx.walk.phase is Phase.WALKING:
+            self.stop(reason)
 
     def _cleanup_over(self) -> None:
         self.ctx.walk.end()

@@ -76,7 +76,7 @@ async def _execute(
 ) -> int:
     ctx = _context(run_dir, file, handover, settings, mechanism)
     engine = Engine(ctx)
-    ctx.disk_failed = engine.disk_failed
+    ctx.disk_failed, ctx.spent = engine.disk_failed, engine.check_budget
     try:
         if handover.continues:
             take_up(ctx)
@@ -115,6 +115,7 @@ def _context(
         mechanism=mechanism,
         walk=Walk(file.plan),
         disk_failed=_raise,
+        spent=lambda: None,
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import functools
 from typing import Final
 
-from tailrace.core.events import Event, Notice, Progress
+from tailrace.core.events import CostEvent, Event, Notice, Progress
 from tailrace.core.git_progress import GitProgress
 from tailrace.core.narration import MaskValue, Narrator, Question
 from tailrace.core.throttle import Throttle
@@ -63,6 +63,8 @@ class Narration:
                 self._offer(item)
             else:
                 self._record(item)
+                if isinstance(item, CostEvent):
+                    self._ctx.spent()
 
     def _hand_over(self, prompt: str, answer: str | None) -> None:
         """Give the step its answer as a file, or tell it so that nobody answered."""
