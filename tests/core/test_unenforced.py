@@ -27,7 +27,6 @@ def test_a_plan_that_asks_for_nothing_unusual_is_told_nothing() -> None:
     [
         ({"limits": StepLimits(cpu=1.5)}, "1.5 counts as 2 cores"),
         ({"limits": StepLimits(cpu=0.5)}, "0.5 counts as one core"),
-        ({"narration": "github"}, "narration: github"),
     ],
 )
 def test_each_wish_without_effect_is_told_once(keys: dict[str, Any], said: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runs import accept, eventually, execute, executing, plan_of, processes_of, script
-from tailrace.core.plan import CloneAction, CommandAction, Retry, StepPlan
+from tailrace.core.plan import CloneAction, CommandAction, Retry, StepLimits, StepPlan
 from tailrace.rundir.layout import StateDir
 
 
@@ -395,12 +395,12 @@ async def test_a_step_that_waits_for_a_slot_can_be_cancelled(state: StateDir) ->
 
 
 async def test_what_has_no_effect_is_told(state: StateDir) -> None:
-    """A step whose output can't be read as it asks runs all the same, and says so."""
-    done = await execute(state, plan_of(script("a", "echo hi", narration="claude")))
+    """A run whose wish isn't granted runs all the same, and says so."""
+    done = await execute(state, plan_of(script("a", "echo hi", limits=StepLimits(cpu=1.5))))
 
-    (notice,) = done.told("notice")
-    assert (notice["kind"], notice["step"]) == ("unenforced", "a")
-    assert "narration" in notice["text"]
+    told = [item["text"] for item in done.told("notice", step="a") if item["kind"] == "unenforced"]
+    assert "limits.cpu: 1.5 counts as 2 cores: only whole ones can be given" in told
+    assert done.finished("a")["status"] == "success"
 
 
 async def test_events_of_a_step_are_in_the_stream(state: StateDir) -> None:

@@ -12,11 +12,12 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
+from tailrace.core import said
 from tailrace.core.events import (
     Citation,
     Cost,
@@ -38,14 +39,6 @@ MAX_MASKS: Final = 1_000  # a run
 MAX_NOTICES: Final = 20  # an attempt
 MAX_CALLS: Final = 1_000  # tool calls open at once, an attempt
 MAX_PROMPTS: Final = 100  # an attempt
-
-# Readers keep numbers as doubles (RFC 8259, section 6): what is beyond 2**53 would change there.
-_MOST: Final = 1 << 53
-_MOST_USD: Final = 1e9
-
-_Int = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
-_Number = _Int | Annotated[float, msgspec.Meta(ge=0, le=_MOST)]
-_Usd = Annotated[float, msgspec.Meta(ge=0, le=_MOST_USD)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,96 +84,39 @@ class Totals:
             ValueError: a total would pass what its readers can count to; nothing is added.
         """
         totals = self._usd + usd, self._tokens_in + tokens_in, self._tokens_out + tokens_out
-        if totals[0] > _MOST_USD or max(totals[1:]) > _MOST:
+        if totals[0] > said.MOST_USD or max(totals[1:]) > said.MOST:
             raise ValueError("the run's totals are too large to be counted on")
         self._usd, self._tokens_in, self._tokens_out = totals
         return self.cost()
 
 
-# ---- what a line may hold: the fields that count; all others are dropped ---------------------
-
-
-class _Head(msgspec.Struct):
-    event: str
-
-
-class _Progress(msgspec.Struct):
-    percent: int | float | None = None
-    stage: str | None = None
-    note: str | None = None
-    done: _Number | None = None
-    total: _Number | None = None
-    unit: str | None = None
-    rate: _Number | None = None
-
-
-class _Status(msgspec.Struct):
-    text: str
-
-
-class _ToolCall(msgspec.Struct):
-    name: str
-    id: str | None = None
-    server: str | None = None
-    phase: Annotated[str, msgspec.Meta(pattern=r"^(started|finished)\Z")] | None = None
-    is_error: bool | None = None
-    duration_ms: _Number | None = None
-
-
-class _Text(msgspec.Struct):
-    delta: str | None = None
-    text: str | None = None  # as programs that say `token` call it
-
-
-class _Citation(msgspec.Struct):
-    id: str | None = None
-    title: str | None = None
-    url: str | None = None
-
-
-class _Cost(msgspec.Struct):
-    usd: _Usd | None = None
-    tokens_in: _Int | None = None
-    tokens_out: _Int | None = None
-
-
-class _Result(msgspec.Struct):
-    text: str
-    is_error: bool = False
-
-
-class _Fault(msgspec.Struct):
-    message: str
-    kind: str = "error"
-
-
-class _Mask(msgspec.Struct):
-    value: str
-
-
-class _Prompt(msgspec.Struct):
-    id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
-    question: Annotated[str, msgspec.Meta(min_length=1)]
-    choices: Annotated[list[str], msgspec.Meta(max_length=100)] = []
-    default: str | None = None
-    expires: str | None = None
-
-
-Said = list[Event | MaskValue | Question]
+Told = list[Event | MaskValue | Question]
 
 
 class _MalformedError(ValueError):
     """The line has the right types and still makes no sense; the text says why."""
 
 
-_HEAD: Final = msgspec.json.Decoder(_Head)
+_HEAD: Final = msgspec.json.Decoder(said.Head)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-
-
-def _accepted(
-    model: type[msgspec.Struct], say: Callable[[Narrator, Any, float], Said], *names: str
-) -> dict[str, tuple[msgspec.json.Decoder[Any], Callable[[Narrator, Any, float], Said]]]:
-    return dict.fromkeys(names, (msgspec.json.Decoder(model), say))
+_NAMES: Final[dict[str, type[said.Saying]]] = {
+    "progress": said.Progress,
+    "status": said.Status,
+    "tool_call": said.ToolCall,
+    "tool": said.ToolCall,
+    "text": said.Text,
+    "token": said.Text,
+    "citation": said.Citation,
+    "cost": said.Cost,
+    "result": said.Result,
+    "fault": said.Fault,
+    "error": said.Fault,
+    "mask": said.Mask,
+    "prompt": said.Prompt,
+}
+_DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
+    name: msgspec.json.Decoder(model) for name, model in _NAMES.items()
+}
 
 
 class Narrator:
@@ -197,7 +133,7 @@ class Narrator:
         self._calls: OrderedDict[tuple[str, str], float] = OrderedDict()  # when each began
         self._asked: set[str] = set()  # ids of prompts
 
-    def read(self, line: bytes, now: float) -> Said:
+    def read(self, line: bytes, now: float) -> Told:
         """Return what a line, given without its newline, says; [] for a blank one.
 
         *now* is in seconds, from a clock that never goes back. A malformed line
@@ -216,13 +152,12 @@ class Narrator:
             return self._dropped(f"a line is no event: {exc}")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return self._dropped("a line isn't JSON in UTF-8")
-        if name not in self._ACCEPTED:
+        if name not in _NAMES:
             # A name in full, which the masker will know; or none, where it may be anything.
             named = f"named {name!r}" if _PLAIN.fullmatch(name) else "of that name"
             return self._dropped(f"there is no event {named}")
-        decoder, say = self._ACCEPTED[name]
         try:
-            return say(self, decoder.decode(line), now)
+            return self._SAY[_NAMES[name]](self, _DECODERS[name].decode(line), now)
         except msgspec.ValidationError as exc:
             return self._dropped(f"{name}: {exc}")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -230,39 +165,52 @@ class Narrator:
         except _MalformedError as exc:
             return self._dropped(f"{name}: {exc}")
 
-    def _dropped(self, why: str) -> Said:
+    def say(self, item: said.Saying, now: float) -> Told:
+        """Return what comes of something that a dialect found in the step's output, as `read`."""
+        try:
+            return self._SAY[type(item)](self, item, now)
+        except _MalformedError as exc:
+            return self._dropped(str(exc), "output")
+
+    def _dropped(self, why: str, source: str = "$TAILRACE_EVENTS") -> Told:
         self._told += 1
         if self._told > MAX_NOTICES + 1:
             return []
         if self._told > MAX_NOTICES:
             why = "more lines are malformed; the rest of this attempt's are not told"
-        return [Notice(kind="event", text=f"$TAILRACE_EVENTS: {why}", step=self._step)]
+        return [Notice(kind="event", text=f"{source}: {why}", step=self._step)]
 
-    def _progress(self, said: _Progress, _now: float) -> Said:
-        percent = None if said.percent is None else min(100, max(0, said.percent))
+    def _unread(self, item: said.Unread, _now: float) -> Told:
+        return self._dropped(item.why, "output")
+
+    def _progress(self, item: said.Progress, _now: float) -> Told:
+        percent = None if item.percent is None else min(100, max(0, item.percent))
         return [
             Progress(
                 step=self._step,
                 label=self._label,
                 percent=percent,
-                stage=said.stage,
-                note=said.note,
-                done=said.done,
-                total=said.total,
-                unit=said.unit,
-                rate=said.rate,
+                stage=item.stage,
+                note=item.note,
+                done=item.done,
+                total=item.total,
+                unit=item.unit,
+                rate=item.rate,
             )
         ]
 
-    def _status(self, said: _Status, _now: float) -> Said:
-        return [Status(step=self._step, text=said.text)]
+    def _status(self, item: said.Status, _now: float) -> Told:
+        return [Status(step=self._step, text=item.text)]
 
-    def _tool_call(self, said: _ToolCall, now: float) -> Said:
+    def _tool_call(self, item: said.ToolCall, now: float) -> Told:
         # One line that already tells how it went stands for a call that is over.
-        is_over = said.is_error is not None or said.duration_ms is not None
-        finished = is_over if said.phase is None else said.phase == "finished"
-        call = ("name", said.name) if said.id is None else ("id", said.id)
-        duration_ms = said.duration_ms if finished else None
+        is_over = item.is_error is not None or item.duration_ms is not None
+        finished = is_over if item.phase is None else item.phase == "finished"
+        name = tool_name(item.name)
+        if not name:
+            raise _MalformedError("the name of a tool is one word")
+        call = ("name", name) if item.id is None else ("id", item.id)
+        duration_ms = item.duration_ms if finished else None
         if finished:
             began = self._calls.pop(call, None)
             if duration_ms is None and began is not None:
@@ -275,33 +223,35 @@ class Narrator:
         return [
             ToolCall(
                 step=self._step,
-                id=said.id,
-                name=said.name,
-                server=said.server,
+                id=None if item.id is None else shown_id(item.id),
+                name=name,
+                server=None if item.server is None else tool_name(item.server) or None,
                 phase="finished" if finished else "started",
-                is_error=said.is_error if finished else None,
+                is_error=item.is_error if finished else None,
                 duration_ms=None if duration_ms is None else round(duration_ms),
             )
         ]
 
-    def _text(self, said: _Text, _now: float) -> Said:
-        delta = said.text if said.delta is None else said.delta
+    def _text(self, item: said.Text, _now: float) -> Told:
+        delta = item.text if item.delta is None else item.delta
         if delta is None:
             raise _MalformedError("needs 'delta'")
         return [Text(step=self._step, delta=delta)]
 
-    def _citation(self, said: _Citation, _now: float) -> Said:
-        if said.url is None and said.title is None:
+    def _citation(self, item: said.Citation, _now: float) -> Told:
+        if item.url is None and item.title is None:
             raise _MalformedError("give it a url or a title")
-        url = None if said.url is None else citable_url(said.url)
-        if said.url is not None and url is None:
+        url = None if item.url is None else citable_url(item.url)
+        if item.url is not None and url is None:
             raise _MalformedError("the url must be a http or https address")
-        return [Citation(step=self._step, id=said.id, title=said.title, url=url)]
+        title = None if item.title is None else _ADDRESS.sub(_shown_address, item.title)
+        shown = None if item.id is None else shown_id(item.id)
+        return [Citation(step=self._step, id=shown, title=title, url=url)]
 
-    def _cost(self, said: _Cost, _now: float) -> Said:
-        if said.usd is None and said.tokens_in is None and said.tokens_out is None:
+    def _cost(self, item: said.Cost, _now: float) -> Told:
+        if item.usd is None and item.tokens_in is None and item.tokens_out is None:
             raise _MalformedError("give it usd, tokens_in or tokens_out")
-        added = said.usd or 0.0, said.tokens_in or 0, said.tokens_out or 0
+        added = item.usd or 0.0, item.tokens_in or 0, item.tokens_out or 0
         try:
             total = self._totals.spend(*added)
         except ValueError as exc:
@@ -318,14 +268,14 @@ class Narrator:
             )
         ]
 
-    def _result(self, said: _Result, _now: float) -> Said:
-        return [Result(step=self._step, text=said.text, is_error=said.is_error)]
+    def _result(self, item: said.Result, _now: float) -> Told:
+        return [Result(step=self._step, text=item.text, is_error=item.is_error)]
 
-    def _fault(self, said: _Fault, _now: float) -> Said:
-        return [Fault(step=self._step, kind=said.kind, message=said.message)]
+    def _fault(self, item: said.Fault, _now: float) -> Told:
+        return [Fault(step=self._step, kind=item.kind, message=item.message)]
 
-    def _mask(self, said: _Mask, _now: float) -> Said:
-        value = said.value.strip()
+    def _mask(self, item: said.Mask, _now: float) -> Told:
+        value = item.value.strip()
         if value in self._totals.masks:
             return []  # masked already, and told
         if len(value) < MIN_MASK:
@@ -337,40 +287,62 @@ class Narrator:
         self._totals.masks.add(value)
         return [MaskValue(value)]
 
-    def _prompt(self, said: _Prompt, _now: float) -> Said:
-        if said.id in self._asked:
+    def _prompt(self, item: said.Prompt, _now: float) -> Told:
+        if item.id in self._asked:
             raise _MalformedError("that id was asked before; give each prompt its own")
         if len(self._asked) >= MAX_PROMPTS:
             raise _MalformedError(f"an attempt may ask {MAX_PROMPTS} times")
-        if said.choices and said.default is not None and said.default not in said.choices:
+        if item.choices and item.default is not None and item.default not in item.choices:
             raise _MalformedError("the default isn't one of the choices")
         try:
-            expires_ms = None if said.expires is None else parse_duration(said.expires)
+            expires_ms = None if item.expires is None else parse_duration(item.expires)
         except ValueError as exc:
             raise _MalformedError(f"expires: {exc}") from None
-        self._asked.add(said.id)
+        self._asked.add(item.id)
         return [
             Question(
-                id=said.id,
-                question=said.question,
-                choices=tuple(said.choices),
-                default=said.default,
+                id=item.id,
+                question=item.question,
+                choices=tuple(item.choices),
+                default=item.default,
                 expires_ms=expires_ms,
             )
         ]
 
-    _ACCEPTED: ClassVar = {
-        **_accepted(_Progress, _progress, "progress"),
-        **_accepted(_Status, _status, "status"),
-        **_accepted(_ToolCall, _tool_call, "tool_call", "tool"),
-        **_accepted(_Text, _text, "text", "token"),
-        **_accepted(_Citation, _citation, "citation"),
-        **_accepted(_Cost, _cost, "cost"),
-        **_accepted(_Result, _result, "result"),
-        **_accepted(_Fault, _fault, "fault", "error"),
-        **_accepted(_Mask, _mask, "mask"),
-        **_accepted(_Prompt, _prompt, "prompt"),
+    _SAY: ClassVar[dict[type[said.Saying], Callable[[Narrator, Any, float], Told]]] = {
+        said.Progress: _progress,
+        said.Status: _status,
+        said.ToolCall: _tool_call,
+        said.Text: _text,
+        said.Citation: _citation,
+        said.Cost: _cost,
+        said.Result: _result,
+        said.Fault: _fault,
+        said.Mask: _mask,
+        said.Prompt: _prompt,
+        said.Unread: _unread,
     }
+
+
+# What a tool may be called: more than the model APIs and MCP allow ([A-Za-z0-9_.-]), and nothing
+# that a call's input is written with.
+_WORD: Final = re.compile(r"[\w./:@+-]{1,128}")
+_ADDRESS: Final = re.compile(r"https?://\S+", re.IGNORECASE)
+
+
+def tool_name(name: str) -> str:
+    """Return a tool's name without what isn't one: ``Bash(rm -rf build)`` is ``Bash``."""
+    found = _WORD.match(name.strip())
+    return found[0] if found is not None else ""
+
+
+def shown_id(text: str) -> str | None:
+    """Return an id that is one word of 128 characters at most; None for what only poses as one."""
+    return text if _WORD.fullmatch(text) else None
+
+
+def _shown_address(found: re.Match[str]) -> str:
+    return citable_url(found[0]) or "***"
 
 
 def citable_url(url: str) -> str | None:

@@ -21,5 +21,3 @@ def _of_step(step: StepPlan) -> Iterator[str]:
     if cpu is not None and not cpu.is_integer():
         cores = f"{ceil(cpu)} cores" if cpu > 1 else "one core"
         yield f"limits.cpu: {cpu:g} counts as {cores}: only whole ones can be given"
-    if step.narration != "channel":
-        yield f"narration: {step.narration} isn't read in this version; its lines are plain output"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +56,32 @@ class JournalWriter:
             OSError: the disk is full or failing; what a short write left is cut off,
                 so that the journal stays readable and the number is not used.
         """
-        line = wire.encode_record(self.seq + 1, t, fields)
-        if self._room and self._size + len(line) + self._room > self._kept:
+        self._write(wire.encode_record(self.seq + 1, t, fields), urgent=urgent)
+        self.seq += 1
+        return self.seq
+
+    def append_all(self, t: str, events: Iterable[dict[str, Any]]) -> int:
+        """Write several events of one moment, or none of them; return the last one's ``seq``.
+
+        Raises:
+            OSError: as `append`.
+        """
+        lines = [
+            wire.encode_record(seq, t, fields) for seq, fields in enumerate(events, self.seq + 1)
+        ]
+        self._write(b"".join(lines), urgent=False)
+        self.seq += len(lines)
+        return self.seq
+
+    def _write(self, data: bytes, *, urgent: bool) -> None:
+        if self._room and self._size + len(data) + self._room > self._kept:
             try:
-                self.keep_room(len(line))
+                self.keep_room(len(data))
             except OSError:
                 if not urgent:
                     raise
-        write_whole(self._fd, line)
-        self.seq += 1
-        self._size += len(line)
-        return self.seq
+        write_whole(self._fd, data)
+        self._size += len(data)
 
     def keep_room(self, ahead: int = 0) -> None:
         """Have the disk keep the room for the end behind the next *ahead* bytes.

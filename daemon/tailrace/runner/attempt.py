@@ -112,7 +112,8 @@ class Attempt:
     @property
     def held(self) -> int:
         """Bytes read and not written yet: a gauge."""
-        return self.output.held if self.output is not None else 0
+        heard = self.narration.held if self.narration is not None else 0
+        return heard + (self.output.held if self.output is not None else 0)
 
     def stop(self, request: StopRequest) -> None:
         """End the attempt: SIGTERM, the step's grace, SIGKILL. The first request counts."""
@@ -174,7 +175,7 @@ class Attempt:
         self._announce(invocation.display)
         self.workdir = invocation.cwd
         log = AttemptLog(ctx.run.log(step.id, self.number))
-        narration = self.narration = Narration(ctx, step.id, self._label, self.places)
+        narration = self.narration = Narration(ctx, step, self._label, self.places)
         try:
             leader = self._start(invocation, scope, bubblewrap)
             if isinstance(leader, AttemptResult):
@@ -306,7 +307,8 @@ class Attempt:
             read_chunk=limits.read_chunk,
             gather_s=limits.gather / 1000,
             limit=limits.log if self._step.limits.log is None else self._step.limits.log,
-            before_mask=narration.drain,
+            hear=narration.hear,
+            hear_end=narration.hear_end,
             on_text=narration.git_output if isinstance(self._step.action, CloneAction) else None,
             on_error=self._ctx.disk_failed,
         )

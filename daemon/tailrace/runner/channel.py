@@ -45,16 +45,16 @@ class StepChannel:
         """Return the descriptor to wait on for reading; -1 once closed."""
         return self._fd
 
-    def drain(self) -> list[bytes]:
+    def drain(self, most: int | None = None) -> list[bytes]:
         """Return the whole lines that are there now, without their newlines; never waits.
 
-        Everything written before the call is taken. What a writer adds
+        Everything written before the call is taken, or the first *most* bytes. What a writer adds
         meanwhile may be left for the next call: each reads at most as much as
         the pipe holds, so that a flood doesn't keep its reader here. A line
         longer than `MAX_LINE` is cut to one byte more than that.
         """
         lines: list[bytes] = []
-        left = self._capacity
+        left = self._capacity if most is None else most
         while left > 0:
             try:
                 chunk = os.read(self._fd, min(left, _READ))

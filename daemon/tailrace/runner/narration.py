@@ -1,4 +1,4 @@
-"""What a running step tells besides its output: the step channel, and git's own progress."""
+"""What a running step tells besides its output: the step channel, dialects, git's own progress."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import asyncio
 import functools
 from typing import Final
 
+from tailrace.core.dialects import Dialect, Heard
+from tailrace.core.dialects.claude import Claude
+from tailrace.core.dialects.github import Github
 from tailrace.core.events import CostEvent, Event, Notice, Progress
 from tailrace.core.git_progress import GitProgress
-from tailrace.core.narration import MaskValue, Narrator, Question
+from tailrace.core.narration import MaskValue, Narrator, Question, Told
+from tailrace.core.plan import StepPlan
 from tailrace.core.throttle import Throttle
 from tailrace.runner.beneath import leave_file
 from tailrace.runner.channel import StepChannel
@@ -16,6 +20,7 @@ from tailrace.runner.context import RunContext
 from tailrace.runner.places import Places
 
 _PROGRESS_EVERY_S: Final = 0.25
+_TURN: Final = 64 << 10  # bytes
 _REFUSAL: Final = b"clone: "  # how tailrace.runner.clone begins its last line
 
 
@@ -26,36 +31,67 @@ class Narration:
     in what a step tells are notices. Used on one event loop.
     """
 
-    def __init__(self, ctx: RunContext, step: str, label: str, places: Places) -> None:
-        self._ctx, self._step, self._label, self._places = ctx, step, label, places
+    def __init__(self, ctx: RunContext, step: StepPlan, label: str, places: Places) -> None:
+        self._ctx, self._step, self._label, self._places = ctx, step.id, label, places
         self._loop = asyncio.get_running_loop()
         self._channel = StepChannel(places.events)
-        self._narrator = Narrator(step, label, ctx.totals)
+        self._narrator = Narrator(step.id, label, ctx.totals)
+        self._dialect: Dialect | None = None
+        if step.narration != "channel":
+            self._dialect = Claude() if step.narration == "claude" else Github()
         self._git = GitProgress()
         self._throttle: Throttle[Progress] = Throttle(_PROGRESS_EVERY_S)
         self._timer: asyncio.TimerHandle | None = None
+        self._unwritten: list[Event] = []  # what is told at once is written at once
         self.last_event = 0.0  # on the loop's clock
         self.refusal: str | None = None  # of a clone: its last line says what to do
-        self._loop.add_reader(self._channel.fileno(), self.drain)
+        self._loop.add_reader(self._channel.fileno(), self._some)
 
-    def drain(self) -> None:
-        """Take in what the step has told so far; values to mask count from here on."""
-        self._tell(self._channel.drain())
+    @property
+    def held(self) -> int:
+        """Bytes of output held back: a gauge."""
+        return self._dialect.held if self._dialect is not None else 0
 
-    def _tell(self, lines: list[bytes]) -> None:
-        if not lines:
-            return
-        now = self.last_event = self._loop.time()
-        said = [item for line in lines for item in self._narrator.read(line, now)]
+    def _some(self) -> None:
+        """Take in a piece of what there is: other steps have their turn before the next."""
+        self._listen(self._channel.drain(_TURN))
+
+    def hear(self, chunk: bytes) -> bytes:
+        """Return what of a chunk of output is output, and take in what it narrates.
+
+        Values to mask that were told before count for it.
+        """
+        self._listen(self._channel.drain())
+        if self._dialect is None:
+            return chunk
+        return self._heard(self._dialect.feed(chunk))
+
+    def hear_end(self) -> bytes:
+        """Return what of the output was held back: it has ended."""
+        self._listen(self._channel.drain())
+        return b"" if self._dialect is None else self._heard(self._dialect.close())
+
+    def _heard(self, heard: Heard) -> bytes:
+        now = self._loop.time()
+        self._tell([told for item in heard.said for told in self._narrator.say(item, now)])
+        return heard.output
+
+    def _listen(self, lines: list[bytes]) -> None:
+        if lines:
+            now = self.last_event = self._loop.time()
+            self._tell([told for line in lines for told in self._narrator.read(line, now)])
+
+    def _tell(self, told: Told) -> None:
         # Together, because each time costs a compilation; and first, which can only mask more.
-        if values := [item.value for item in said if isinstance(item, MaskValue)]:
+        if values := [item.value for item in told if isinstance(item, MaskValue)]:
             self._ctx.mask_values(values)
-        for item in said:
+        for item in told:
             if isinstance(item, MaskValue):
                 self._record(
                     Notice(kind="mask", text="a value is masked from here on", step=self._step)
                 )
             elif isinstance(item, Question):
+                self._write()
                 with self._ctx.disk_guard():
                     settle = functools.partial(self._hand_over, item.id)
                     self._ctx.prompts.ask(f"{self._step}.{item.id}", self._step, item, settle)
@@ -63,8 +99,9 @@ class Narration:
                 self._offer(item)
             else:
                 self._record(item)
-                if isinstance(item, CostEvent):
-                    self._ctx.spent()
+        self._write()
+        if any(isinstance(item, CostEvent) for item in told):
+            self._ctx.spent()
 
     def _hand_over(self, prompt: str, answer: str | None) -> None:
         """Give the step its answer as a file, or tell it so that nobody answered."""
@@ -76,6 +113,7 @@ class Narration:
             why = exc.strerror or str(exc)
             text = f"the answer to '{prompt}' can't be handed over: {why}"
             self._record(Notice(kind="answer", text=text, step=self._step))
+            self._write()
 
     def git_output(self, data: bytes) -> None:
         """Read progress, and why a clone was refused, from a piece of its output."""
@@ -90,6 +128,7 @@ class Narration:
                     rate=phase.rate,
                 )
             )  # fmt: skip
+        self._write()
 
     def tell_progress(self, *, stage: str | None, percent: float | None, note: str | None) -> None:
         """Tell what somebody else says of how far the step is; it breaks no silence of its own."""
@@ -113,20 +152,27 @@ class Narration:
             self._timer = self._loop.call_later(due, self._timed)
         else:
             self._let_go()
+            self._write()
 
     def _let_go(self) -> None:
         if (ready := self._throttle.take(self._loop.time())) is not None:
             self._record(ready)
 
     def _record(self, event: Event) -> None:
-        with self._ctx.disk_guard():
-            self._ctx.recorder.record(event)
+        self._unwritten.append(event)
+
+    def _write(self) -> None:
+        if self._unwritten:
+            batch, self._unwritten = self._unwritten, []
+            with self._ctx.disk_guard():
+                self._ctx.recorder.record_all(batch)
 
     def finish(self) -> None:
         """Take in the last lines and the last progress, and remove the FIFO."""
         self._loop.remove_reader(self._channel.fileno())
-        self.drain()
-        self._tell(self._channel.close())
+        self._listen(self._channel.drain())
+        self._listen(self._channel.close())
         if self._timer is not None:
             self._timer.cancel()
         self._let_go()
+        self._write()

@@ -33,11 +33,12 @@ _BREATH_S: Final = 0.002  # for how long; a pipe of 1 MiB doesn't fill in it bel
 class Output:
     """One attempt's output, from its pipe to the journal.
 
-    ``before_mask`` is called between reading a chunk and masking it: values
-    that the step named as secrets before it printed them must be known by then.
-    ``on_text`` sees what was written, masked. Used on one event loop; it holds
-    at most a read chunk, what the masker holds back, what is gathered, and the
-    end of what is over *limit* (`LogLimit`), which is written when it has ended.
+    ``hear`` gets each chunk between reading and masking it, and returns what of
+    it is output: values that the step named as secrets before it printed them
+    must be known by then. ``hear_end`` returns what it held back. ``on_text``
+    sees what was written, masked. Used on one event loop; it holds at most a
+    read chunk, what the masker holds back, what is gathered, and the end of what
+    is over *limit* (`LogLimit`), which is written when it has ended.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class Output:
         read_chunk: int,
         gather_s: float,
         limit: int,
-        before_mask: Callable[[], None],
+        hear: Callable[[bytes], bytes],
+        hear_end: Callable[[], bytes],
         on_text: Callable[[bytes], None] | None = None,
         on_error: Callable[[OSError], None],
     ) -> None:
@@ -60,7 +62,8 @@ class Output:
         self._step, self._attempt = step, attempt
         self._masker, self._log, self._recorder = masker, log, recorder
         self._read_chunk, self._gather_s = read_chunk, gather_s
-        self._before_mask, self._on_text, self._on_error = before_mask, on_text, on_error
+        self._hear, self._hear_end = hear, hear_end
+        self._on_text, self._on_error = on_text, on_error
         self._loop = asyncio.get_running_loop()
         self._counter = LineCounter()
         self._limit = LogLimit(limit)
@@ -118,8 +121,7 @@ class Output:
         now = self._loop.time()
         trickles = now - self.last_output >= self._gather_s / 4
         self.last_output = now
-        self._before_mask()
-        self._gather(self._masker.feed(chunk))
+        self._mask(self._hear(chunk))
         waited = now - self._last_record
         if self._gathered_size >= _ENOUGH:
             self._write()
@@ -143,6 +145,10 @@ class Output:
             self._let_go()
         except OSError as exc:
             self._on_error(exc)
+
+    def _mask(self, data: bytes) -> None:
+        if data:
+            self._gather(self._masker.feed(data))
 
     def _gather(self, data: bytes) -> None:
         if data:
@@ -243,7 +249,7 @@ class Output:
         try:
             self._stop_reading()
             self._read_all()
-            self._before_mask()
+            self._mask(self._hear_end())
             self._gather(self._masker.close())
             self._write(final=True)
             if self._limit.reached and not self._failed:
@@ -260,8 +266,7 @@ class Output:
                 break
             if not chunk:
                 break
-            self._before_mask()
-            self._gather(self._masker.feed(chunk))
+            self._mask(self._hear(chunk))
             if self._gathered_size >= _ENOUGH:
                 self._write()
 
