@@ -326,7 +326,7 @@ class Narrator:
 
 # What a tool may be called: more than the model APIs and MCP allow ([A-Za-z0-9_.-]), and nothing
 # that a call's input is written with.
-_WORD: Final = re.compile(r"[\w./:@+-]{1,128}")
+_WORD: Final = re.compile(r"[\w./:+-]{1,128}")
 _ADDRESS: Final = re.compile(r"https?://\S+", re.IGNORECASE)
 
 
