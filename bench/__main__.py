@@ -16,7 +16,8 @@ from rich.table import Table
 from bench.figure import Figure, Goal
 
 BENCHMARKS: Final = (
-    "step_cost", "first_process", "line_latency", "idle", "throughput", "crowd", "stopping",
+    "step_cost", "first_process", "line_latency", "idle", "throughput", "narration", "crowd",
+    "stopping",
 )  # fmt: skip
 # Minutes and gigabytes: only when they are named.
 LONG: Final = ("kills", "reliability", "ten_gigabytes", "slow_watchers")

@@ -4,6 +4,7 @@
 ``producer.py trickle LINES GAP_S``: the time in nanoseconds, line by line.
 ``producer.py pace BYTES BYTES_PER_S FILE``: log-like lines at a steady rate, once FILE is there.
 ``producer.py stream LINES LINES_PER_S FILE``: numbered lines, once FILE is there.
+``producer.py tell KIND EVENTS``: numbered events on the step's channel, as fast as it takes them.
 """
 
 import os
@@ -60,6 +61,13 @@ def stream(lines: int, lines_per_s: float, go: str) -> None:
             time.sleep(ahead)
 
 
+def tell(kind: str, events: int) -> None:
+    """Write numbered events to ``$TAILRACE_EVENTS``."""
+    with open(os.environ["TAILRACE_EVENTS"], "w") as channel:
+        for number in range(events):
+            channel.write(f'{{"event":"{kind}","text":"word {number}","done":{number}}}\n')
+
+
 if __name__ == "__main__":
     what, *words = sys.argv[1:]
     if what == "flood":
@@ -68,5 +76,7 @@ if __name__ == "__main__":
         trickle(int(words[0]), float(words[1]))
     elif what == "pace":
         pace(int(words[0]), float(words[1]), words[2])
+    elif what == "tell":
+        tell(words[0], int(words[1]))
     else:
         stream(int(words[0]), float(words[1]), words[2])

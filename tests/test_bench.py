@@ -24,6 +24,7 @@ def test_a_quick_round_of_all_benchmarks_fills_the_table() -> None:
         "idle daemon",
         "output",
         "longest stop",
+        "events",
     ):
         assert figure in done.stdout
     (missing,) = [line for line in done.stdout.splitlines() if "a crowd, missing" in line]

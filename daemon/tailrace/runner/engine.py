@@ -121,13 +121,14 @@ class Engine:
             await self._end()
 
     def _begin_clock(self) -> None:
-        """Have the run's timeout count; an earlier runner may have stopped walking already."""
+        """Have timeout and budget count; an earlier runner may have stopped walking already."""
         if self.ctx.walk.phase is not Phase.WALKING:
             self._stopping()
         if self._deadline.left_s(self._loop.time()) == 0:  # before another step starts
             self._timed_out()
         else:
             self._set_alarm()
+        self.check_budget()
 
     def _go_on(self, earlier: Earlier) -> None:
         """Begin where a runner died: the time counts on, and a paused run is paused."""
