@@ -234,6 +234,40 @@ def test_a_tool_call_may_tell_its_duration_itself(narrator: Narrator) -> None:
     assert (event["phase"], event["duration_ms"]) == ("finished", 13)
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("grep", "grep"),
+        ("mcp__fs__read", "mcp__fs__read"),
+        ("Bash(rm -rf build)", "Bash"),
+        (' Bash {"command": "x"}', "Bash"),
+        ("https://h/p?token=x", "https://h/p"),
+        ("поиск", "поиск"),
+        ("x" * 200, "x" * 128),
+    ],
+)
+def test_a_tools_name_is_one_word(narrator: Narrator, name: str, shown: str) -> None:
+    """Some frameworks write the input behind it."""
+    [event] = said(narrator, event="tool", name=name, server=name)
+    assert (event["name"], event["server"]) == (shown, shown)
+
+
+def test_an_id_is_one_word_or_null_and_pairs_all_the_same(narrator: Narrator) -> None:
+    """It may be anything that the step needs to tell its calls apart."""
+    said(narrator, 1.0, event="tool", name="n", id="a b", phase="started")
+    [event] = said(narrator, 2.0, event="tool", name="n", id="a b", phase="finished")
+    assert "id" not in event
+    assert event["duration_ms"] == 1000
+    assert said(narrator, event="citation", id="[1]", title="T")[0]["id"] == "[1]"
+    assert "one word" in why(narrator, b'{"event":"tool","name":"{}"}')
+
+
+def test_an_address_in_a_title_is_shown_like_one(narrator: Narrator) -> None:
+    """Pages without a title are often named by their address."""
+    [event] = said(narrator, event="citation", title="see https://u:p@h/p?key=1 there")
+    assert event["title"] == "see https://h/p?*** there"
+
+
 def test_calls_that_never_end_are_forgotten_at_a_bound(narrator: Narrator) -> None:
     """Memory stays bounded; the oldest go first."""
     for number in range(MAX_CALLS + 1):

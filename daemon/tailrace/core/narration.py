@@ -327,6 +327,7 @@ class Narrator:
 # What a tool may be called: more than the model APIs and MCP allow ([A-Za-z0-9_.-]), and nothing
 # that a call's input is written with.
 _WORD: Final = re.compile(r"[\w./:+-]{1,128}")
+_ID: Final = re.compile(r"[\w./:+#\[\]-]{1,128}")
 _ADDRESS: Final = re.compile(r"https?://\S+", re.IGNORECASE)
 
 
@@ -338,7 +339,7 @@ def tool_name(name: str) -> str:
 
 def shown_id(text: str) -> str | None:
     """Return an id that is one word of 128 characters at most; None for what only poses as one."""
-    return text if _WORD.fullmatch(text) else None
+    return text if _ID.fullmatch(text) else None
 
 
 def _shown_address(found: re.Match[str]) -> str:

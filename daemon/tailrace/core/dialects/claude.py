@@ -21,15 +21,16 @@ import msgspec
 
 from tailrace.core import said
 from tailrace.core.dialects import Heard
-from tailrace.core.dialects.lines import Candidate, CandidateLines, Plain
+from tailrace.core.dialects.lines import Candidate, CandidateLines, Plain, begins_line
 
 MAX_MESSAGE: Final = 8 << 20  # bytes; the answer of a tool that looks at a picture has some
 MAX_TEXT: Final = 32 << 10  # characters in one event
 MAX_RESULT: Final = 64 << 10
 MAX_OPEN: Final = 1_000  # calls whose names are remembered
 
-_BEGINS: Final = rb'\n[ \t]*(?=\{)|(?=\{ ?"type" ?:)'
-_PARTIAL: Final = rb'(?P<tail>(?:\{ ?(?:"(?:t(?:y(?:p(?:e(?:" ?)?)?)?)?)?)?)?)'
+_MARK: Final = re.compile(rb'\{ ?"type" ?:')
+_HALF_MARK: Final = re.compile(rb'\{ ?(?:"(?:t(?:y(?:p(?:e(?:" ?)?)?)?)?)?)?\Z')
+_LONGEST: Final = 10  # bytes that a half mark has at most
 _OURS: Final = re.compile(
     rb'"type"\s*:\s*"(?:system|assistant|user|result|stream_event|control_\w+|content_block_\w+'
     rb'|message_\w+|\w*tool_\w+)"'
@@ -43,7 +44,7 @@ class Claude:
     """Reads an agent's messages; see `tailrace.core.dialects.Dialect`."""
 
     def __init__(self) -> None:
-        self._lines = CandidateLines(_BEGINS, _PARTIAL, most=MAX_MESSAGE)
+        self._lines = CandidateLines(_find, _half, most=MAX_MESSAGE)
         self._broken = False  # the rest of a message may still follow as if it were output
         self._calls: OrderedDict[str, tuple[str, str | None]] = OrderedDict()  # name, server
         self._any_text = False
@@ -216,6 +217,19 @@ class Claude:
             items.append(said.Fault(kind=_cut(kind, 200), message=_cut(told, 2_000)))
         if text is not None:
             items.append(said.Result(text=_cut(text, MAX_RESULT), is_error=is_error))
+
+
+def _find(data: bytes, place: int) -> int:
+    """Return where a line's first character is a brace, or a message begins within one."""
+    at = data.find(b"{", place)
+    while at >= 0 and not (begins_line(data, at) or _MARK.match(data, at)):
+        at = data.find(b"{", at + 1)
+    return at
+
+
+def _half(data: bytes, place: int) -> int:
+    found = _HALF_MARK.search(data, max(place, len(data) - _LONGEST))
+    return len(data) if found is None else found.start()
 
 
 class _Costs:

@@ -14,7 +14,7 @@ from typing import Final
 
 from tailrace.core import said
 from tailrace.core.dialects import Heard
-from tailrace.core.dialects.lines import Candidate, CandidateLines, Plain
+from tailrace.core.dialects.lines import Candidate, CandidateLines, Plain, begins_line
 
 MAX_COMMAND: Final = 1 << 20  # bytes
 
@@ -23,6 +23,7 @@ _COMMAND: Final = re.compile(
 )
 _MASK: Final = re.compile(rb"::add-mask(?: .*?)?::", re.IGNORECASE)
 _ESCAPES: Final = {"%25": "%", "%0D": "\r", "%0A": "\n", "%3A": ":", "%2C": ","}
+_BEGINS: Final = re.compile(rb"\n[ \t]*(?=::)")
 _IN_VALUE: Final = re.compile("%25|%0D|%0A", re.IGNORECASE)
 _IN_PROPERTY: Final = re.compile("%25|%0D|%0A|%3A|%2C", re.IGNORECASE)
 
@@ -31,7 +32,7 @@ class Github:
     """Reads workflow commands; see `tailrace.core.dialects.Dialect`."""
 
     def __init__(self) -> None:
-        self._lines = CandidateLines(rb"\n[ \t]*(?=::)", rb"\n[ \t]*(?P<tail>:?)", most=MAX_COMMAND)
+        self._lines = CandidateLines(_find, _half, most=MAX_COMMAND)
         self._resumes: str | None = None  # commands are stopped until this token comes
 
     @property
@@ -95,6 +96,16 @@ class Github:
                 self._resumes = value.strip()
             case _:
                 pass
+
+
+def _find(data: bytes, place: int) -> int:
+    found = _BEGINS.search(data, place - 1)
+    return -1 if found is None else found.end()
+
+
+def _half(data: bytes, place: int) -> int:
+    end = len(data) - 1
+    return end if end >= place and data[-1:] == b":" and begins_line(data, end) else len(data)
 
 
 def _properties(text: str) -> dict[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
+
+_LINE_FEED: Final = 0x0A
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +29,21 @@ class Candidate:
 class CandidateLines:
     """Cuts a stream into `Plain` pieces and `Candidate` lines.
 
-    *begins* finds where a candidate begins: it matches the line feed before the
-    line, or nothing, and ends right there. *partial* finds at the end of the
-    stream so far what *begins* could match from, with the group ``tail``. A
-    candidate longer than *most* bytes is told by its beginning alone.
+    *find* returns where in its bytes, from a place on, a candidate begins, or -1;
+    before that place there is a byte more: the line feed where a line begins,
+    also when spaces or tabs of it have passed. *half* returns likewise where at
+    the end of the bytes something stands that could become a beginning, or their
+    length. A candidate longer than *most* bytes is told by its beginning alone.
     """
 
-    def __init__(self, begins: bytes, partial: bytes, *, most: int) -> None:
-        self._begins: Final = re.compile(begins)
-        self._partial: Final = re.compile(partial + rb"\Z")
+    def __init__(
+        self,
+        find: Callable[[bytes, int], int],
+        half: Callable[[bytes, int], int],
+        *,
+        most: int,
+    ) -> None:
+        self._find, self._half = find, half
         self._most = most
         self._tail = b""  # may begin a candidate
         self._before = b"\n"  # what to think of as before the tail: a line feed at a line's start
@@ -64,17 +71,16 @@ class CandidateLines:
                 self._before, self._alone = b"\n", True
                 place = end + 1
                 continue
-            found = self._begins.search(data, place - 1)
-            if found is None:
-                half = self._partial.search(data, place - 1)
-                cut = len(data) if half is None else max(half.start("tail"), place)
+            begin = self._find(data, place)
+            if begin < 0:
+                cut = self._half(data, place)
                 self._tail = data[cut:]
                 if cut > place:
                     yield self._plain(data[place:cut])
                 return
-            if found.end() > place:
-                yield self._plain(data[place : found.end()])
-            place = found.end()
+            if begin > place:
+                yield self._plain(data[place:begin])
+            place = begin
             self._line, self._size = bytearray(), 0
 
     def close(self) -> Iterator[Plain | Candidate]:
@@ -104,3 +110,11 @@ class CandidateLines:
         else:
             self._alone, self._before = True, b"\n"
         return Plain(data)
+
+
+def begins_line(data: bytes, place: int) -> bool:
+    """Tell whether only spaces and tabs stand between *place* and the line feed before it."""
+    before = place - 1
+    while data[before] in b" \t":
+        before -= 1
+    return data[before] == _LINE_FEED
