@@ -34,6 +34,7 @@ MAY_IMPORT: Final = {
     "cgroup": set(),
     "undumpable": set(),
     "bubblewrap": {"errors"},
+    "search_path": set(),
     "settings": set(),
     "logs": {"settings"},
     "systemd": {"errors"},
@@ -45,23 +46,28 @@ MAY_IMPORT: Final = {
     "client": {"core", "errors", "wire"},
     "rundir": {"core", "errors", "settings", "wire"},
     "runner": {
-        "bubblewrap", "cgroup", "core", "errors", "pipeline", "rundir", "settings", "undumpable",
-        "wire",
+        "bubblewrap", "cgroup", "core", "errors", "pipeline", "rundir", "search_path", "settings",
+        "undumpable", "wire",
     },
+    "handshake": {"runner"},  # a process of its own, which nobody imports
     "store": {"core", "errors", "rundir", "wire"},
     "mcp": {"core", "errors", "wire"},
     "views": {"core", "pipeline", "store", "wire"},
     "worker": {
-        "bubblewrap", "cgroup", "core", "errors", "pipeline", "rundir", "settings", "store",
-        "undumpable", "wire",
+        "bubblewrap", "cgroup", "core", "errors", "pipeline", "rundir", "search_path", "settings",
+        "store", "undumpable", "wire",
+    },
+    "doctor": {
+        "bubblewrap", "core", "errors", "pipeline", "rundir", "search_path", "settings", "store",
+        "wire", "worker",
     },
     "http": {
-        "core", "errors", "mcp", "pipeline", "rundir", "settings", "store", "undumpable", "views",
-        "wire", "worker",
+        "core", "doctor", "errors", "mcp", "pipeline", "rundir", "settings", "store",
+        "undumpable", "views", "wire", "worker",
     },
     "prove": {"core", "errors", "rundir", "wire"},
     "cli": {
-        "client", "core", "errors", "http", "logs", "mcp", "pipeline", "prove", "rundir",
+        "client", "core", "doctor", "errors", "http", "logs", "mcp", "pipeline", "prove", "rundir",
         "settings",
         "settings_file", "store", "systemd", "undumpable", "views", "wire", "worker",
     },

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from tailrace.core.plan import ParamValue
 from tailrace.pipeline.expressions import text_of
 from tailrace.pipeline.paths import variable_of
+from tailrace.search_path import search_path
 
 MAX_VALUE: Final = 1 << 16  # bytes; longer params are in the file only (execve(2) allows 128 KiB)
 
@@ -19,12 +18,8 @@ MAX_VALUE: Final = 1 << 16  # bytes; longer params are in the file only (execve(
 def base_environment(step_env: Mapping[str, str]) -> dict[str, str]:
     """Return what every step gets: the account's, with the daemon's ``step_env`` over it."""
     account = pwd.getpwuid(os.getuid())
-    installed = str(Path(sys.executable).parent)
-    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    if installed not in path:
-        path.append(installed)
     return {
-        "PATH": os.pathsep.join(path),
+        "PATH": search_path({}),
         "HOME": account.pw_dir,
         "USER": account.pw_name,
         "LANG": "C.UTF-8",
