@@ -30,7 +30,7 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 def problems_of(settings: Settings) -> list[Problem]:
     """Return what can't be used, each with its key as ``where``."""
-    return [*_addresses(settings), *_git(settings), *_names(settings)]
+    return [*_addresses(settings), *_git(settings), *_mcp(settings), *_names(settings)]
 
 
 def _addresses(settings: Settings) -> Iterator[Problem]:
@@ -86,6 +86,15 @@ def _git(settings: Settings) -> Iterator[Problem]:
             yield Problem(
                 f"git.credentials.{scope}", "needs either secret or ssh_key", "name one secret"
             )
+
+
+def _mcp(settings: Settings) -> Iterator[Problem]:
+    for name, server in settings.mcp.items():
+        if bool(server.command) == bool(server.url):
+            yield Problem(f"mcp.{name}", "needs either command or url", "give one of them")
+        elif server.url and not _is_http(server.url.partition("?")[0]):
+            hint = "give it as https://HOST/PATH"
+            yield Problem(f"mcp.{name}.url", "is no http or https address", hint)
 
 
 def _names(settings: Settings) -> Iterator[Problem]:

@@ -447,6 +447,37 @@ class PipelineList(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None = None
 
 
+class McpHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """What a handshake with an MCP server came to."""
+
+    name: str
+    alive: bool
+    tools: tuple[str, ...] = ()  # names
+    error: str | None = None
+
+
+DoctorStatus = Literal["ok", "warning", "problem"]
+
+
+class DoctorCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was looked at; ``check`` names it for programs."""
+
+    check: str
+    status: DoctorStatus
+    text: str
+    hint: str | None = None  # what to do next
+    pipeline: str | None = None  # whose requirement it is; None: the machine's
+
+
+class DoctorReport(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /doctor``; ``status`` is that of the worst check."""
+
+    status: DoctorStatus
+    version: str
+    checks: tuple[DoctorCheck, ...]
+    mcp: tuple[McpHealth, ...] = ()
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """``GET /healthz`` and ``/readyz``."""
 
