@@ -383,7 +383,7 @@ def _fields_of(name: str, _: object) -> set[str]:
     from tailrace.pipeline import model
 
     structs: dict[str, type[msgspec.Struct]] = {
-        "params": model.Param, "depths": model.Depth, "requires": model.Requires,
+        "params": model.Param, "depths": model.Depth, "requires": plan.Requires,
         "concurrency": model.Concurrency, "on": model.Triggers, "on.webhook": model.Webhook,
         "on.schedule": model.Schedule, "clone": model.Clone, "ask": model.Ask,
         "retry": plan.Retry, "limits": plan.StepLimits, "artifacts": model.Artifacts,

@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 
+from mcp_server import command
 from tailrace.bubblewrap import UnusableError
 from tailrace.core.ulid import is_ulid
 from tailrace.errors import InvalidInputError, UnavailableError, UnknownError
 from tailrace.rundir.layout import StateDir
 from tailrace.rundir.lock import is_held
 from tailrace.rundir.snapshot import read_run_file, read_snapshot
-from tailrace.settings import Git, Limits, Masking
+from tailrace.settings import Git, Limits, Masking, McpServer
 from tailrace.worker.accept import Acceptor
 from tailrace.worker.folder import remove_unfinished
 from tailrace.worker.prepared import Accepted
 from tailrace.worker.submission import Submission
-from yard import SECRET, Yard
+from yard import SECRET, Yard, start
 
 
 def accept(acceptor: Acceptor, pipeline: str, **more: Any) -> Accepted:
@@ -296,7 +297,7 @@ def test_a_step_that_must_be_sandboxed_where_nothing_can_be_is_refused(
 
     steps = "{a: {run: x, sandbox: required}, b: {run: x, sandbox: true}}"
     (yard.pipelines / "boxed.yaml").write_text(f"steps: {steps}\n")
-    monkeypatch.setattr("tailrace.worker.accept.find_bubblewrap", none)
+    monkeypatch.setattr("tailrace.worker.requirements.find_bubblewrap", none)
     assert refusals(yard.acceptor(), yard.state, "boxed") == [
         "steps.a.sandbox: bubblewrap isn't installed; install the package 'bubblewrap'"
     ]
@@ -312,7 +313,7 @@ def test_what_a_pipeline_requires_must_be_there(yard: Yard) -> None:
     assert [text.split(";")[0] for text in found] == [
         "requires.commands: 'no-such-tool' isn't there",
         "requires.hosts: 'h' isn't there",
-        "requires.mcp: 'm' isn't there",
+        "requires.mcp.m: 'm' isn't there",
     ]
 
 
@@ -325,3 +326,45 @@ def test_the_operators_shapes_are_masked_and_a_bad_one_is_named(yard: Yard) -> N
     assert any(shape.name == "ticket" for shape in accepted.handover.shapes)
     with pytest.raises(InvalidInputError, match=r"masking\.patterns\.bad"):
         yard.acceptor(masking=Masking(patterns={"ok": "abcd", "bad": "(?=x)y"}))
+
+
+async def test_a_pipeline_whose_mcp_server_is_dead_is_refused_until_it_lives(
+    yard: Yard, tmp_path: Path
+) -> None:
+    """With what the server said; a retry of an earlier run, too."""
+    ready = tmp_path / "ready"
+    script = f"test -e {ready} || exit 5; exec {' '.join(command('well'))}"
+    yard.pipeline("agent", requires="{mcp: [docs]}")
+    async with yard.worker(mcp={"docs": McpServer(command=("sh", "-c", script))}) as worker:
+        with pytest.raises(InvalidInputError) as refusal:
+            await worker.submit(Submission(pipeline="agent"))
+        (problem,) = refusal.value.problems
+        assert problem.where == "requires.mcp.docs"
+        assert "exit status 5" in problem.problem
+
+        ready.touch()
+        await worker.requirements.servers.look(["docs"], fresh=True)
+        run_id = await start(worker, "agent", keep_workspace=True)
+        await yard.settled(run_id)
+
+        ready.unlink()
+        await worker.requirements.servers.look(["docs"], fresh=True)
+        with pytest.raises(InvalidInputError, match=r"requires\.mcp\.docs"):
+            await worker.retry(run_id, start="start", by="", via="", trusted=True)
+
+
+async def test_a_command_that_went_away_refuses_a_retry_too(yard: Yard, tmp_path: Path) -> None:
+    """It is looked for where steps find it: on the PATH of the settings, if they have one."""
+    tool = tmp_path / "bin/tool"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    yard.pipeline("hello", "tool", requires="{commands: [tool]}")
+    path = f"{tool.parent}:/usr/bin:/bin"
+    async with yard.worker(step_env={"PATH": path}) as worker:
+        run_id = await start(worker, "hello", keep_workspace=True)
+        await yard.settled(run_id)
+        assert yard.last(run_id).status == "success"
+        tool.unlink()
+        with pytest.raises(InvalidInputError, match=r"requires\.commands: 'tool' isn't there"):
+            await worker.retry(run_id, start="start", by="", via="", trusted=True)

@@ -94,7 +94,9 @@ class Folders:
             keep_workspace=asked.keep_workspace,
             cwd=str(Path.cwd()),
         )
-        with self._acceptor().prepare(submission) as prepared:
+        acceptor = self._acceptor()
+        await acceptor.ready(submission)
+        with acceptor.prepare(submission) as prepared:
             return self._begin(prepared)
 
     async def retry(self, run_id: str, start: str) -> str:
@@ -102,7 +104,9 @@ class Folders:
         from tailrace.worker.repeat import repeat_of
 
         repeat = repeat_of(self._state, run_id, start=start, by=_user(), via="cli", trusted=True)
-        with self._acceptor().prepare_repeat(repeat) as prepared:
+        acceptor = self._acceptor()
+        await acceptor.requirements.look(repeat.of.plan.requires)
+        with acceptor.prepare_repeat(repeat) as prepared:
             new_id, reason = self._begin(prepared)
         if new_id is None:
             raise ConflictError(f"no run was started: {reason}", state="")

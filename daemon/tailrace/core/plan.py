@@ -111,6 +111,14 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int | None = None
 
 
+class Requires(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be there before a run is accepted."""
+
+    commands: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    mcp: tuple[str, ...] = ()
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a pipeline, resolved."""
 
@@ -128,6 +136,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     on_conflict: Literal["queue", "cancel-running", "skip"] = "queue"
     budget: Budget = Budget()
     secrets: tuple[str, ...] = ()  # every secret name that any step needs
+    requires: Requires = Requires()
 
     def step(self, step_id: str) -> StepPlan:
         """Return the step with that id.

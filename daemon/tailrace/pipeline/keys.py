@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from tailrace.core.plan import Retry, StepLimits
+from tailrace.core.plan import Requires, Retry, StepLimits
 from tailrace.pipeline import model
 from tailrace.pipeline.build import build_clone, build_param, build_step
 from tailrace.pipeline.reading import Reading
@@ -97,7 +97,7 @@ REQUIRES: Final = _table(
         "hosts": Key(_WORDS, "configured SSH hosts that must be reachable"),
         "mcp": Key(_WORDS, "MCP servers that the settings must name"),
     },
-    model.Requires,
+    Requires,
 )
 
 CONCURRENCY: Final = _table(

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from tailrace.core.plan import ParamValue, Retry, StepLimits
+from tailrace.core.plan import ParamValue, Requires, Retry, StepLimits
 
 ParamType = Literal["string", "integer", "number", "boolean", "enum", "git-url", "git-ref"]
 OnConflict = Literal["queue", "cancel-running", "skip"]
@@ -45,14 +45,6 @@ class Depth(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int | None = None
     env: dict[str, str] = {}
     default: bool = False
-
-
-class Requires(msgspec.Struct, frozen=True, kw_only=True):
-    """What must be there before a run is accepted."""
-
-    commands: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()
-    mcp: tuple[str, ...] = ()
 
 
 class Concurrency(msgspec.Struct, frozen=True, kw_only=True):

@@ -84,6 +84,7 @@ def make_plan(
         on_conflict=concurrency.on_conflict if concurrency is not None else "queue",
         budget=Budget(usd=budget.usd, tokens=budget.tokens),
         secrets=_merged(*(step.secrets for step in steps)),
+        requires=pipeline.requires,
     )
 
 

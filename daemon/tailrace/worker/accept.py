@@ -9,21 +9,19 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from tailrace import wire
-from tailrace.bubblewrap import UnusableError, find_bubblewrap
 from tailrace.core import events
-from tailrace.core.mask import MaskRules, SecretTooShortError, can_be_masked, check_length
+from tailrace.core.mask import MaskRules, can_be_masked
 from tailrace.core.plan import CloneAction, ParamValue, Plan, RunFile
 from tailrace.core.units import format_bound, format_size
-from tailrace.errors import InvalidInputError, Problem, UnavailableError
+from tailrace.errors import InvalidInputError, Problem, TailraceError, UnavailableError
 from tailrace.pipeline.catalog import Catalog
 from tailrace.pipeline.expressions import Scope, TemplateError, text_of
 from tailrace.pipeline.loader import load_pipeline
@@ -37,6 +35,13 @@ from tailrace.worker.git_check import clone_problems, userinfo_secrets, whole_pa
 from tailrace.worker.prepared import DISK_RETRY_S, Accepted, Prepared
 from tailrace.worker.record import masked_run_file, new_run_file, plan_event
 from tailrace.worker.repeat import check_workspace
+from tailrace.worker.requirements import (
+    Requirements,
+    credential_secrets,
+    masking,
+    resolve_secrets,
+    sandbox_problems,
+)
 from tailrace.worker.secrets import SecretStore
 from tailrace.worker.shapes import load_all_shapes
 from tailrace.worker.submission import Repeat, Submission
@@ -67,6 +72,16 @@ class Acceptor:
         self._shapes = load_all_shapes(settings)
         # Compiled once; a run's secrets are layers on top, which take a millisecond each.
         self._base_rules = MaskRules({}, self._shapes)
+        self.requirements = Requirements(settings, secrets, self._base_rules)
+
+    async def ready(self, submission: Submission) -> None:
+        """Ask the MCP servers that the pipeline requires, unless they were asked a moment ago.
+
+        To be awaited before `prepare`, which goes by what was found. What is
+        wrong with the submission is told there.
+        """
+        with contextlib.suppress(TailraceError):
+            await self.requirements.look(self._pipeline(submission).requires)
 
     def accept(
         self, submission: Submission, *, position: int = 0, reason: str | None = None
@@ -95,7 +110,8 @@ class Acceptor:
             return self._prepare_new(pipeline, submission)
 
     def _prepare_new(self, pipeline: Pipeline, submission: Submission) -> Prepared:
-        self._check_requirements(pipeline)
+        if problems := self.requirements.missing(pipeline.requires):
+            raise InvalidInputError(problems)
         given = _checked_params(pipeline, submission)
         git_params = {
             name: whole_path(value, submission.cwd) if submission.trusted else value
@@ -114,12 +130,15 @@ class Acceptor:
     def prepare_repeat(self, repeat: Repeat) -> Prepared:
         """Check everything for a run that repeats another one, and make nothing yet.
 
-        It has the other's plan and params. Raises: as `accept`, and
+        It has the other's plan and params; what that requires was looked at by
+        `Requirements.look`. Raises: as `accept`, and
         ConflictError where the other's workspace is gone.
         """
         self.check_disk()
         old = repeat.of
         _check_params_known(old)
+        if problems := self.requirements.missing(old.plan.requires):
+            raise InvalidInputError(problems)
         with ExitStack() as resources:
             held = resources.enter_context(ExitStack())
             self._hold_workspaces(held)
@@ -142,7 +161,7 @@ class Acceptor:
         try:
             yield
         except InvalidInputError as refusal:
-            names = {*pipeline.secrets, *_credential_secrets(self._settings)}
+            names = {*pipeline.secrets, *credential_secrets(self._settings)}
             names.update(name for step in pipeline.steps.values() for name in step.secrets)
             values = []
             for name in names:
@@ -216,23 +235,6 @@ class Acceptor:
             return plan
         return msgspec.structs.replace(plan, on_disconnect=submission.on_disconnect)
 
-    def _check_requirements(self, pipeline: Pipeline) -> None:
-        """Refuse what can't work here: commands, hosts and MCP servers that it needs."""
-        path = os.pathsep.join((os.environ.get("PATH", os.defpath), str(_BIN)))
-        needs, settings = pipeline.requires, self._settings
-        missing = {
-            "commands": [name for name in needs.commands if shutil.which(name, path=path) is None],
-            "hosts": [name for name in needs.hosts if name not in settings.hosts],
-            "mcp": [name for name in needs.mcp if name not in settings.mcp],
-        }
-        problems = [
-            Problem(f"requires.{kind}", f"'{name}' isn't there", _MISSING_HINTS[kind])
-            for kind, names in missing.items()
-            for name in names
-        ]
-        if problems:
-            raise InvalidInputError(problems)
-
     def _counter(self, pipeline: str) -> Counter:
         """Return the pipeline's counter, held."""
         counter = Counter(self._state, pipeline)
@@ -265,9 +267,10 @@ class Acceptor:
             trusted=run_file.trusted,
             reused=run_file.reused,
         )
-        problems += _sandbox_problems(plan, run_file.reused)
+        required = [s.id for s in plan.steps if s.sandbox == "required"]
+        problems += sandbox_problems(step for step in required if step not in run_file.reused)
         secrets = self._resolve(plan, problems) | userinfo_secrets(params.values())
-        rules = self._rules(secrets, problems)
+        rules = masking(self._base_rules, secrets, self._settings.limits.held, problems)
         if problems:
             raise InvalidInputError(problems)
         hidden = {name: v for name, v in params.items() if rules.would_mask(text_of(v, name))}
@@ -305,40 +308,14 @@ class Acceptor:
 
     def _resolve(self, plan: Plan, problems: list[Problem]) -> dict[str, str]:
         """Look up every secret; add a problem for each that can't be had."""
-        secrets: dict[str, str] = {}
-        for name in plan.secrets:
-            try:
-                secrets[name] = self._secrets.get(name)
-            except InvalidInputError as exc:
-                problems.extend(exc.problems)
+        secrets = resolve_secrets(self._secrets, plan.secrets, problems)
         if any(isinstance(step.action, CloneAction) for step in plan.steps):
-            for name in _credential_secrets(self._settings):
+            for name in credential_secrets(self._settings):
                 # Another host's credential must not keep this run from starting; a clone that
                 # needs one that isn't there says so.
                 with contextlib.suppress(InvalidInputError):
                     secrets.setdefault(name, self._secrets.get(name))
         return secrets
-
-    def _rules(self, secrets: Mapping[str, str], problems: list[Problem]) -> MaskRules:
-        """Return what is masked in the run; add a problem for each secret that can't be."""
-        held = self._settings.limits.held
-        usable: dict[str, str] = {}
-        for name, value in secrets.items():
-            try:
-                check_length(f"the secret {name}", value)
-            except SecretTooShortError as exc:
-                problem, _, hint = str(exc).partition("; ")
-                problems.append(Problem(f"secrets.{name}", problem, hint))
-                continue
-            usable[name] = value
-        rules = self._base_rules.with_values(usable.values())
-        if rules.most_held > held:
-            for name, value in usable.items():
-                if (most := self._base_rules.with_values([value]).most_held) > held:
-                    problem = "is so long that the masker would hold back more than limits.held"
-                    hint = f"raise limits.held above {format_bound(most)}"
-                    problems.append(Problem(f"secrets.{name}", problem, hint))
-        return rules
 
 
 def _checked_params(pipeline: Pipeline, submission: Submission) -> dict[str, ParamValue]:
@@ -362,30 +339,3 @@ def _check_params_known(run_file: RunFile) -> None:
     if run_file.params_masked:
         hint = "start a new run and give " + ", ".join(run_file.params_masked)
         raise InvalidInputError([Problem("params", "its parameters held a secret", hint)])
-
-
-def _sandbox_problems(plan: Plan, reused: Collection[str]) -> list[Problem]:
-    """Return a problem for each step that must be sandboxed, where nothing can be."""
-    steps = [s.id for s in plan.steps if s.sandbox == "required" and s.id not in reused]
-    if not steps:
-        return []
-    try:
-        find_bubblewrap()
-    except UnusableError as exc:
-        return [Problem(f"steps.{step}.sandbox", exc.problem, exc.hint) for step in steps]
-    return []
-
-
-_MISSING_HINTS: Final = {
-    "commands": "install it where the daemon's PATH finds it",
-    "hosts": "add it to hosts in the settings",
-    "mcp": "add it to mcp in the settings",
-}
-_BIN = Path(sys.executable).parent  # the installation's programs, as steps find them
-
-
-def _credential_secrets(settings: Settings) -> set[str]:
-    names: set[str | None] = set()
-    for credential in settings.git.credentials.values():
-        names |= {credential.secret, credential.ssh_key}
-    return {name for name in names if name}

@@ -64,6 +64,7 @@ class Intake:
 
     async def submit(self, submission: Submission) -> Started:
         """Accept a run; see `Worker.submit`."""
+        await self._acceptor.ready(submission)  # others needn't wait for a slow server
         async with self._one_at_a_time:
             if known := self._repeated(submission.key, submission.body_sha256):
                 return known

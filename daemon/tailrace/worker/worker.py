@@ -56,6 +56,7 @@ from tailrace.worker.presence import GONE_S, Presence
 from tailrace.worker.pulse import Pulse
 from tailrace.worker.queue import Queue
 from tailrace.worker.repeat import repeat_of
+from tailrace.worker.requirements import Requirements
 from tailrace.worker.schedule import Scheduler
 from tailrace.worker.secrets import SecretStore
 from tailrace.worker.steering import (
@@ -200,6 +201,11 @@ class Worker:
         self._tasks.start(work, name="make the fork server ready")
         self._admit()
 
+    @property
+    def requirements(self) -> Requirements:
+        """What pipelines need, and whether it is there, by the settings that hold now."""
+        return self._acceptor.requirements
+
     async def cancel_all(self, reason: str) -> None:
         """Start no run any more, cancel those under way, and return when all have ended.
 
@@ -319,6 +325,8 @@ class Worker:
         """
         row = self._row(run_id)
         await self._settled(run_id)
+        with contextlib.suppress(OSError, msgspec.MsgspecError):  # `repeat_of` says what is wrong
+            await self.requirements.look(read_run_file(self.state.run(run_id)).plan.requires)
 
         def repeat() -> Repeat:
             asked = repeat_of(self.state, run_id, start=start, by=by, via=via, trusted=trusted)
