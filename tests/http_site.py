@@ -20,6 +20,7 @@ import msgspec
 from tailrace import wire
 from tailrace.core import events
 from tailrace.core.lines import LineCounter
+from tailrace.core.mask import MaskRules
 from tailrace.core.run import Snapshot
 from tailrace.core.ulid import new_ulid
 from tailrace.errors import ConflictError, InvalidInputError, Problem
@@ -35,6 +36,8 @@ from tailrace.rundir.snapshot import read_snapshot
 from tailrace.settings import Settings
 from tailrace.store.index import Index, RunRow
 from tailrace.store.tokens import TokenStore
+from tailrace.worker.requirements import Requirements
+from tailrace.worker.secrets import SecretStore
 from tailrace.worker.submission import Started, Submission
 
 CLONE = """
@@ -194,6 +197,12 @@ class SmallWorker:
             )
         )  # fmt: skip
         return run
+
+    @property
+    def requirements(self) -> Requirements:
+        """Of settings without secrets."""
+        settings = Settings()
+        return Requirements(settings, SecretStore(settings, {}), MaskRules({}))
 
     async def submit(self, submission: Submission) -> Started:
         """Accept a run of a known pipeline with sound params."""

@@ -214,6 +214,11 @@ class Client:
             "GET", f"/api/v1/pipelines/{quote(name, safe='')}", wire.PipelineView
         )
 
+    async def doctor(self, pipelines: Sequence[str] = ()) -> wire.DoctorReport:
+        """Have the daemon look whether it can do what these pipelines ask for; all by default."""
+        query = f"?pipelines={quote(','.join(pipelines), safe='')}" if pipelines else ""
+        return await self._ask("GET", f"/api/v1/doctor{query}", wire.DoctorReport)
+
     async def artifact(self, run_id: str, name: str) -> AsyncIterator[bytes]:
         """Give an artifact's bytes."""
         path = f"/api/v1/runs/{run_id}/artifacts/{quote(name)}?download=1"

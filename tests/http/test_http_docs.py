@@ -82,7 +82,7 @@ async def test_the_examples_of_the_reference_work(site: Site) -> None:
     run.artifact("report.html", b"x", "text/html")
     run.finished()
     commands = re.findall(r"^curl (.*(?:\\\n.*)*)$", PAGE.read_text(), re.M)
-    assert len(commands) == 16
+    assert len(commands) == 17
     for command in sorted(commands, key=lambda text: "DELETE" in text):
         path = re.search(r'\$URL([^ "]*)', command)
         body = re.search(r"-d '([^']*)'", command)

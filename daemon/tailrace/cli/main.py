@@ -30,6 +30,11 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "pipelines": ("pipelines", "pipelines", "List the pipelines, broken ones with their mistakes."),
     "validate": ("pipelines", "validate", "Check pipeline files and tell every mistake."),
     "schema": ("pipelines", "schema", "Print the JSON Schema of pipeline files."),
+    "doctor": (
+        "doctor",
+        "doctor",
+        "Tell whether this machine can do what its pipelines ask for.",
+    ),
     "serve": ("serve", "serve", "Start the daemon: queue, HTTP and page."),
     "mcp": ("mcp", "mcp", "Let an AI agent run pipelines: the Model Context Protocol on stdio."),
     "open": ("serve", "open_page", "Open the daemon's page in a browser."),

@@ -94,10 +94,12 @@ class _Daemon:
                     manager.keep_told(status, lambda: self._stopping),
                     name="tell the service manager",
                 )
+                looking = tasks.create_task(self._examine(worker), name="examine")
                 while await self._signals.next() == "reload":
                     manager.tell_reloading()
                     self._reload(worker, server, secrets)
                     manager.tell(READY=1)
+                looking.cancel()
                 self._stopping = True
                 manager.tell(STOPPING=1)
                 log.info("stopping")
@@ -105,6 +107,30 @@ class _Daemon:
                     await worker.cancel_all("the daemon stops")
                 await stack.aclose()
                 telling.cancel()
+
+    async def _examine(self, worker: Worker) -> None:
+        """Log what the doctor finds, a line for the machine and one for each pipeline in need."""
+        import structlog
+
+        from tailrace.doctor.examination import examine
+
+        log = structlog.get_logger(__name__)
+        entries = worker.catalog.entries()
+        try:
+            report = await examine(
+                worker.settings, worker.state, entries, worker.requirements, every_server=False
+            )
+        except OSError as exc:  # no process can be started: runs will say the same
+            log.warning("not_examined", reason=str(exc))
+            return
+        found: dict[str | None, list[str]] = {}
+        for check in report.checks:
+            # A server is told by the pipelines that require it.
+            if check.status == "problem" and not check.check.startswith("mcp."):
+                found.setdefault(check.pipeline, []).append(f"{check.check}: {check.text}")
+        for pipeline, problems in found.items():
+            about = {"pipeline": pipeline} if pipeline else {}
+            log.warning("requirements_unmet", **about, problems=problems, hint="tailrace doctor")
 
     def _status(self, worker: Worker, server: Server) -> str:
         live, queued = worker.counts()

@@ -16,6 +16,7 @@ from tailrace.cli.main import Globals
 
 if TYPE_CHECKING:
     from tailrace.cli.source import Source
+    from tailrace.client import Client
     from tailrace.pipeline.catalog import Catalog
     from tailrace.rundir.layout import StateDir
     from tailrace.settings import Settings
@@ -63,9 +64,10 @@ class Session:
         """Return the state folder, made where it is missing."""
         from tailrace.store.state import open_state
 
-        return open_state(self._state_dir(), tell=lambda what: click.echo(what, err=True))
+        return open_state(self.state_path(), tell=lambda what: click.echo(what, err=True))
 
-    def _state_dir(self) -> Path:
+    def state_path(self) -> Path:
+        """Return where the state folder is, or would be made."""
         from tailrace.settings import state_dir
 
         return state_dir(self.settings, os.environ)
@@ -106,7 +108,7 @@ class Session:
 
     def own_socket(self) -> Path | None:
         """Return the Unix socket that a daemon answers on, or None."""
-        own = Path(self.settings.socket or self._state_dir() / "daemon.sock")
+        own = Path(self.settings.socket or self.state_path() / "daemon.sock")
         for path in (own, SYSTEM_SOCKET):
             if _answers(path):
                 return path
@@ -115,11 +117,16 @@ class Session:
     @contextlib.asynccontextmanager
     async def _daemon(self, where: str | Path) -> AsyncIterator[Source]:
         from tailrace.cli.remote import Remote
+
+        async with self.client(where) as client:
+            yield Remote(client)
+
+    def client(self, where: str | Path) -> Client:
+        """Return a client of the daemon at a URL or a socket."""
         from tailrace.client import Client
 
         token = os.environ.get("TAILRACE_TOKEN") or None
-        async with Client(where, token=token if isinstance(where, str) else None) as client:
-            yield Remote(client)
+        return Client(where, token=token if isinstance(where, str) else None)
 
 
 def _answers(path: Path) -> bool:

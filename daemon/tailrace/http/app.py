@@ -9,6 +9,7 @@ from aiohttp import web
 
 from tailrace.http import (
     artifacts,
+    doctor,
     links,
     login,
     logs,
@@ -39,6 +40,7 @@ ALL: tuple[Route, ...] = (
     *links.ROUTES,
     *ops.ROUTES,
     *mcp.ROUTES,
+    *doctor.ROUTES,
     *probes.ROUTES,
     *login.ROUTES,
     *module.ROUTES,

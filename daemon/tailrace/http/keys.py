@@ -22,6 +22,7 @@ from tailrace.rundir.layout import StateDir
 from tailrace.settings import Settings
 from tailrace.store.index import RunRow
 from tailrace.store.tokens import TokenStore
+from tailrace.worker.requirements import Requirements
 from tailrace.worker.submission import Started, Submission
 
 
@@ -35,6 +36,10 @@ class Worker(Protocol):
     @property
     def catalog(self) -> Catalog:
         """The pipelines."""
+
+    @property
+    def requirements(self) -> Requirements:
+        """What pipelines need, and whether it is there."""
 
     async def submit(self, submission: Submission) -> Started:
         """Accept a run."""

@@ -1,0 +1,1 @@
+"""Looks whether this machine can do what its pipelines ask for, and says what to do about it."""
