@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import sys
 import time
 from pathlib import Path
 
@@ -125,6 +127,29 @@ async def test_a_look_that_is_cancelled_leaves_no_process(tmp_path: Path) -> Non
     with contextlib.suppress(asyncio.CancelledError):
         await look
     assert look.cancelled()
+    assert [pid for pid in map(int, pids.split()) if is_alive(pid)] == []
+
+
+async def test_a_caller_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    """The one who asks for it notices that nobody listens any more."""
+    place = tmp_path / "pids"
+    asking = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tailrace.handshake",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert asking.stdin is not None
+    question: dict[str, object] = {
+        "command": command("hang", str(place)),
+        "url": None,
+        "step_env": {},
+    }
+    asking.stdin.write(json.dumps({**question, "timeout_s": LONG_S * 4}).encode() + b"\n")
+    pids = await until(
+        lambda: place.exists() and place.read_text().endswith("\n") and place.read_text(),
+        "the server's start",
+    )
+    asking.stdin.close()  # as the kernel does for who was killed
+    assert await asking.wait() == 1
     assert [pid for pid in map(int, pids.split()) if is_alive(pid)] == []
 
 
