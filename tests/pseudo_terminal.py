@@ -30,7 +30,7 @@ class PseudoTerminal(AbstractContextManager["PseudoTerminal"]):
     ) -> None:
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
-        self._echo_left: bool | None = None  # as it was when the program had ended
+        self._left: int | None = None  # the local modes, as they were when the program had ended
         self.raw = b""  # all that was written
         self._master, slave = os.openpty()
         _set_size(slave, rows, columns)
@@ -49,7 +49,7 @@ class PseudoTerminal(AbstractContextManager["PseudoTerminal"]):
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        self._echo_left = self.echoes()
+        self._left = self._modes()
         os.close(self._master)
         os.close(self._slave)
 
@@ -69,9 +69,16 @@ class PseudoTerminal(AbstractContextManager["PseudoTerminal"]):
 
     def echoes(self) -> bool:
         """Whether the terminal echoes what is typed."""
-        if self._echo_left is not None:
-            return self._echo_left
-        return bool(termios.tcgetattr(self._slave)[3] & termios.ECHO)
+        return bool(self._modes() & termios.ECHO)
+
+    def edits(self) -> bool:
+        """Whether the terminal gathers and edits a line itself (canonical mode)."""
+        return bool(self._modes() & termios.ICANON)
+
+    def _modes(self) -> int:
+        if self._left is not None:
+            return self._left
+        return int(termios.tcgetattr(self._slave)[3])
 
     def press(self, keys: bytes) -> None:
         """Type keys; byte 3 is Ctrl-C."""

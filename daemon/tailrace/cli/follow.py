@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tailrace import wire
 from tailrace.cli.failure import ABORTED, FAILED, LEFT
+from tailrace.cli.keyboard import terminal_of_input
+from tailrace.cli.line_questions import LineQuestions
 from tailrace.cli.output import JsonLines, PlainLines, Show, has_colours, is_terminal, say
 from tailrace.cli.source import Source
 from tailrace.core.events import Summary
@@ -42,11 +45,15 @@ async def watch(events: AsyncGenerator[list[wire.Frame], None], show: Show) -> i
 async def run_to_end(source: Source, run_id: str, *, as_json: bool, plain: bool) -> int:
     """Watch a run that we started; the first Ctrl-C cancels it, the second leaves it."""
     if not as_json and not plain and draws_tree():
-        async with tree(source, run_id, hint=HINT) as terminal:
+        async with tree(source, run_id, hint=HINT, asks=True) as terminal:
             with Interrupts(_Cancel(source, run_id, terminal.tell), terminal.give_back):
                 return await watch(source.events(run_id, texts=False), terminal)
-    show = JsonLines() if as_json else plain_lines()
-    with Interrupts(_Cancel(source, run_id, say), lambda: None):
+    with contextlib.ExitStack() as exits:
+        exits.enter_context(Interrupts(_Cancel(source, run_id, say), lambda: None))
+        show: Show = JsonLines() if as_json else plain_lines()
+        if isinstance(show, PlainLines) and (fd := terminal_of_input()) is not None:
+            answer = functools.partial(source.answer, run_id)
+            show = exits.enter_context(LineQuestions(show, fd, answer, say))
         return await watch(source.events(run_id), show)
 
 
@@ -61,14 +68,17 @@ def plain_lines(matches: Callable[[str], bool] | None = None) -> PlainLines:
 
 
 @contextlib.asynccontextmanager
-async def tree(source: Source, run_id: str, *, hint: str) -> AsyncIterator[Terminal]:
-    """Give the live view of a run."""
+async def tree(
+    source: Source, run_id: str, *, hint: str, asks: bool = False
+) -> AsyncIterator[Terminal]:
+    """Give the live view of a run; with *asks* it takes answers to the run's questions."""
     from tailrace.cli.model import Model
     from tailrace.cli.picture import make_console
     from tailrace.cli.terminal import Terminal
 
     model = Model(source.log_reader(run_id))
-    async with Terminal(make_console(), model, hint=hint) as terminal:
+    answer = functools.partial(source.answer, run_id) if asks else None
+    async with Terminal(make_console(), model, hint=hint, answer=answer) as terminal:
         yield terminal
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from tailrace import wire
 from tailrace.cli.lines import FileTail, Tail
+from tailrace.cli.narrative import Narrative
 from tailrace.core import events
 from tailrace.core.run import Snapshot
 from tailrace.rundir.snapshot import fold
@@ -21,6 +22,7 @@ class Live:
     tail: Tail | FileTail
     progress: events.Progress | None = None
     status: str | None = None
+    said: Narrative = field(default_factory=Narrative)
     delay_until: float | None = None  # when a retrying step begins again, seconds since 1970
 
 
@@ -38,6 +40,8 @@ class Model:
     notices: list[str] = field(default_factory=list)
     message: str = ""  # the summary's
     faults: dict[str, str] = field(default_factory=dict)  # the last one of a step
+    ended: dict[str, int] = field(default_factory=dict)  # step -> seq of its end
+    spent: events.Cost = field(default_factory=events.Cost)
 
     def take(self, frames: Sequence[wire.Frame]) -> None:
         """Take the next frames in."""
@@ -71,12 +75,31 @@ class Model:
                 self.of(event.step).progress = event
             case events.Status():
                 self.of(event.step).status = event.text
+            case events.ToolCall():
+                began = wire.parse_timestamp(wire.decode_record(frame.data).t)
+                self.of(event.step).said.take_call(event, began)
+            case events.Text():
+                self.of(event.step).said.take_text(event)
+            case events.Citation():
+                self.of(event.step).said.take_citation(event)
+            case events.Result():
+                self.of(event.step).said.result = event
+            case events.CostEvent():
+                self.spent = events.Cost(
+                    usd=event.total_usd,
+                    tokens_in=event.total_tokens_in,
+                    tokens_out=event.total_tokens_out,
+                )
             case events.Fault():
                 self.faults[event.step] = event.message
             case events.Notice():
                 self.notices.append(event.text)
             case events.Summary():
-                self.message = event.message
+                self.message, self.spent = event.message, event.cost
+            case events.Aborted():
+                self.spent = event.cost
+            case events.StepFinished():
+                self.ended[event.step] = frame.seq
             case events.StepStarted():
                 self.live[event.step] = self._new()
             case events.StepRetrying():
@@ -90,5 +113,6 @@ class Model:
 
 
 _LIVE = frozenset(
-    {"progress", "status", "fault", "notice", "summary", "step_started", "step_retrying"}
-)
+    {"progress", "status", "fault", "notice", "summary", "aborted", "step_started",
+     "step_retrying", "step_finished", "tool_call", "text", "citation", "result", "cost"}
+)  # fmt: skip

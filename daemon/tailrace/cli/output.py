@@ -12,14 +12,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-import msgspec
-
 from tailrace import wire
 from tailrace.cli.lines import Joiner, decode_log
+from tailrace.cli.narrative_lines import NARRATED, NarrativeLines
+from tailrace.cli.notes import note_of, plan_ref
 from tailrace.cli.visible import visible
 from tailrace.core import events
 from tailrace.core.lines import strip_ansi
-from tailrace.core.units import format_duration
 
 _COLOURS: Final = ("36", "33", "35", "32", "34", "96", "93", "95", "92", "94")
 
@@ -77,6 +76,8 @@ class PlainLines:
         self._matches = matches
         self._joiners: dict[str, Joiner] = {}
         self._heads: dict[str, str] = {}
+        self._narrative = NarrativeLines()
+        self._ref = ""
 
     async def take(self, frames: Sequence[wire.Frame]) -> None:
         """Write the lines that end with these frames."""
@@ -89,9 +90,14 @@ class PlainLines:
                     joiner = self._joiners[log.step] = Joiner()
                 self._put(out, log.step, joiner.take(log.text, is_open=log.open))
                 continue
+            if frame.event in NARRATED:
+                self._put(out, frame.step or "", self._narrative.take(frame))
+                continue
             if frame.event in ("step_finished", "step_retrying", *events.LAST_EVENTS):
                 self._end_lines(out, frame.step)
-            if (said := _note_of(frame)) is not None:
+            if frame.event == "plan":
+                self._ref = plan_ref(frame)
+            if (said := note_of(frame, self._ref)) is not None:
                 if out:  # in its place, where both go to one terminal
                     await write("".join(out).encode())
                     out.clear()
@@ -104,6 +110,8 @@ class PlainLines:
             joiner = self._joiners.pop(name, None)
             if joiner is not None:
                 self._put(out, name, joiner.end())
+        for name, rest in self._narrative.end(step):
+            self._put(out, name, rest)
 
     def _put(self, out: list[str], step: str, text: str | None) -> None:
         if text is None:
@@ -131,60 +139,6 @@ class PlainLines:
 
 def _nothing(text: str) -> None:
     del text
-
-
-def _note_of(frame: wire.Frame) -> str | None:
-    """Return the sentence for a frame that people who read plain lines should know of."""
-    if frame.event not in _NOTED:
-        return None
-    try:
-        event = wire.decode_event(frame.data)
-    except msgspec.ValidationError:  # of a later version
-        return None
-    match event:
-        case events.PlanEvent():
-            count = len(event.graph)
-            return f"{event.ref} has {count} step{'s' if count > 1 else ''}"
-        case events.Queued():
-            return f"queued: {event.reason}" if event.reason else None
-        case events.StepStarted() if event.attempt > 1:
-            return f"{event.step}: attempt {event.attempt}"
-        case events.StepRetrying():
-            wait = format_duration(event.delay_ms)
-            return f"{event.step}: attempt {event.attempt} failed: {event.cause}; again in {wait}"
-        case events.StepFinished():
-            return _end_of_step(event)
-        case events.Fault():
-            return f"{event.step}: {event.message}"
-        case events.Notice():
-            return event.text
-        case events.Summary():
-            why = f": {event.cause}" if event.cause else ""
-            return _with_report(
-                f"{event.status} in {format_duration(event.duration_ms)}{why}", event
-            )
-        case events.Aborted():
-            took = format_duration(event.duration_ms)
-            return _with_report(f"aborted after {took}: {event.reason}", event)
-    return None
-
-
-_NOTED: Final = frozenset(
-    {"plan", "queued", "step_started", "step_retrying", "step_finished", "fault", "notice",
-     "summary", "aborted"}
-)  # fmt: skip
-
-
-def _end_of_step(event: events.StepFinished) -> str:
-    how = "reused" if event.reused else event.status
-    took = "" if event.status == "skipped" else f" in {format_duration(event.duration_ms)}"
-    why = f": {event.cause}" if event.cause else ""
-    allowed = ", which is allowed" if event.allowed else ""
-    return f"{event.step}: {how}{took}{why}{allowed}"
-
-
-def _with_report(text: str, event: events.Summary | events.Aborted) -> str:
-    return f"{text}\nreport: {event.file_url}" if event.file_url else text
 
 
 def is_terminal() -> bool:

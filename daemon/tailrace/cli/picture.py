@@ -66,14 +66,19 @@ def text_of(line: Line, width: int | None = None) -> Text:
     return text
 
 
+def frame_of(console: Console) -> Frame:
+    """Return what a picture on that console depends on, now."""
+    width, height = console.size
+    return Frame(width=width - 1, height=height, now=time.time(), symbols=symbols_for(console))
+
+
 def print_end(console: Console, model: Model) -> None:
     """Print every step of a run, and what it came to, if it has ended."""
-    width, height = console.size
-    frame = Frame(width=width - 1, height=height, now=time.time(), symbols=symbols_for(console))
+    frame = frame_of(console)
     for line in lay_out_end(model, frame):
         console.print(text_of(line, frame.width))
     if model.snapshot.is_final:
-        _print_summary(console, model, width)
+        _print_summary(console, model, console.width)
 
 
 def _print_summary(console: Console, model: Model, width: int) -> None:

@@ -19,8 +19,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from tailrace.cli.keyboard import quiet_keyboard
 from tailrace.cli.output import has_colours, is_terminal, print_json, say
-from tailrace.cli.terminal import quiet_keyboard
 from tailrace.cli.visible import visible
 from tailrace.core.units import format_duration
 from tailrace.prove.course import PROMISES

@@ -13,10 +13,11 @@ from rich.cells import cell_len, set_cell_size
 
 from tailrace import wire
 from tailrace.cli.model import Live, Model
+from tailrace.cli.question import Asking
 from tailrace.cli.visible import visible
-from tailrace.core.events import Progress
+from tailrace.core.events import Cost, Progress
 from tailrace.core.run import StepState
-from tailrace.core.units import format_duration, format_size
+from tailrace.core.units import format_cost, format_duration, format_size, format_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Symbols:
     bar: str
     dot: str
     ellipsis: str
+    tool: str
+    cursor: str
     status: dict[str, str]
 
 
@@ -68,6 +71,8 @@ UNICODE: Final = Symbols(
     bar="━",
     dot=" · ",
     ellipsis="…",
+    tool="⚒",
+    cursor="▏",
     status={
         "pending": "○", "queued": "○", "success": "✓", "error": "✗", "aborted": "■",
         "skipped": "⊘", "retrying": "↻", "paused": "‖", "waiting": "?",
@@ -81,6 +86,8 @@ ASCII: Final = Symbols(  # where the terminal's encoding has no better
     bar="=",
     dot=" - ",
     ellipsis="~",
+    tool="*",
+    cursor="_",
     status={
         "pending": ".", "queued": ".", "success": "+", "error": "x", "aborted": "#",
         "skipped": "/", "retrying": "@", "paused": "=", "waiting": "?",
@@ -102,6 +109,8 @@ class Frame:
     now: float  # seconds since 1970
     symbols: Symbols = UNICODE
     hint: str = ""  # the last row
+    asking: Asking | None = None  # the question above it
+    can_answer: bool = False  # whether it is answered by typing here
     labels: int = 0  # cells of the column that labels are in
 
 
@@ -129,20 +138,28 @@ def root_line(model: Model, frame: Frame) -> Line:
         line.add(f"{dot}queued{why}", "warn")
     elif run.status in ("paused", "waiting"):
         line.add(f"{dot}{run.status}", "warn")
+    if model.spent != Cost() and not run.is_final:
+        spent = model.spent
+        line.add(dot).add(
+            format_usd(spent.usd)
+            if spent.usd
+            else format_cost(spent.usd, spent.tokens_in, spent.tokens_out),
+            "note",
+        )
     for name, value in run.params.items():
         if value not in (None, ""):
             line.add(f"{dot}{name}={_clean(spelled(value))}", "dim")
     elapsed = run.duration_ms
     if elapsed is None and (begun := run.started_at or run.created_at):
         elapsed = _since(begun, frame.now)
-    line.right = _short(elapsed) if elapsed is not None else ""
+    line.right = short_duration(elapsed) if elapsed is not None else ""
     return line
 
 
 def step_line(model: Model, step: StepState, frame: Frame) -> Line:
     """Return a step's row."""
     if step.finished is not None:
-        return _finished_line(step, frame)
+        return _finished_line(step, model.of(step.id), frame)
     line = Line().add(_sign(step.status, frame), STYLES.get(step.status, "")).add(" ")
     if step.status == "pending":
         if waits := _waits_for(model, step):
@@ -159,11 +176,11 @@ def step_line(model: Model, step: StepState, frame: Frame) -> Line:
     else:
         line.add(f"  {step.status}", "warn")
     if step.started_at:
-        line.right = _short(_since(step.started_at, frame.now))
+        line.right = short_duration(_since(step.started_at, frame.now))
     return line
 
 
-def _finished_line(step: StepState, frame: Frame) -> Line:
+def _finished_line(step: StepState, live: Live, frame: Frame) -> Line:
     finished = step.finished
     assert finished is not None
     style = "warn" if finished.allowed else STYLES[finished.status]
@@ -179,12 +196,14 @@ def _finished_line(step: StepState, frame: Frame) -> Line:
         said.append("allowed to fail")
     if finished.attempt > 1:
         said.append(f"{finished.attempt} attempts")
+    if live.said.counted:
+        said.append(live.said.counted)
     line.add(_label(step, frame) if said else _clean(step.label))
     if said:
         tone = "dim" if finished.status in ("success", "skipped") else style
         line.add("  " + frame.symbols.dot.join(said), tone)
     if finished.status != "skipped" and not finished.reused:
-        line.right = _short(finished.duration_ms)
+        line.right = short_duration(finished.duration_ms)
     return line
 
 
@@ -198,10 +217,10 @@ def _add_wait(line: Line, live: Live, frame: Frame) -> None:
 
 def _add_activity(line: Line, live: Live, frame: Frame) -> None:
     progress = live.progress
-    if progress is None:
-        line.add(f"  {_clean(live.status)}" if live.status else "", "note")
-        return
-    if progress.percent is not None:
+    words = [live.status, live.said.counted]
+    if progress is not None:
+        words = [progress.stage, live.status or progress.note, _amount(progress), _rate(progress)]
+    if progress is not None and progress.percent is not None:
         percent = max(0.0, min(progress.percent, 100.0))
         if frame.width >= 60:
             cells = min(30, frame.width // 4)
@@ -209,7 +228,6 @@ def _add_activity(line: Line, live: Live, frame: Frame) -> None:
             line.add("  ").add(frame.symbols.bar * done, "bar")
             line.add(frame.symbols.bar * (cells - done), "bar_rest")
         line.add(f" {percent:3.0f}%", "strong")
-    words = [progress.stage, live.status or progress.note, _amount(progress), _rate(progress)]
     text = frame.symbols.dot.join(_clean(word) for word in words if word)
     line.add(f"  {text}" if text else "", "note")
 
@@ -278,7 +296,7 @@ def _since(t: str, now: float) -> int:
     return max(0, int((now - wire.parse_timestamp(t)) * 1_000))
 
 
-def _short(ms: int) -> str:
+def short_duration(ms: int) -> str:
     """Return a duration that doesn't jump about while it grows: ``8.2s``, ``1m 05s``, ``2h 3m``."""
     if ms < 60_000:
         return f"{ms // 100 / 10:.1f}s"

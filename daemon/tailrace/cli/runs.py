@@ -90,7 +90,8 @@ async def _show(session: Session, name: str) -> None:
             print_json(view)
             return
         from tailrace.cli.model import Model
-        from tailrace.cli.picture import make_console, print_end, text_of
+        from tailrace.cli.picture import frame_of, make_console, print_end, text_of
+        from tailrace.cli.question_rows import open_question
         from tailrace.cli.rows import Line
         from tailrace.cli.view import FAILURE_TAIL
         from tailrace.cli.visible import visible
@@ -101,6 +102,11 @@ async def _show(session: Session, name: str) -> None:
             model.take(frames)
     console = make_console()
     print_end(console, model)
+    frame = frame_of(console)
+    for prompt in model.snapshot.prompts.values():
+        console.print()
+        for row in open_question(prompt, view.ref, frame):
+            console.print(text_of(row, frame.width if row.right else None), soft_wrap=True)
     asked = f"{view.id}  asked for by {visible(view.by) or 'nobody named'} via {view.via}"
     line = Line().add(f"{asked} at {view.created_at}", "dim")
     console.print()

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import sys
-import termios
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from rich.console import Console, Group
@@ -22,10 +18,14 @@ from rich.live import Live
 from rich.segment import ControlType
 
 from tailrace import wire
+from tailrace.cli.keyboard import Keyboard
 from tailrace.cli.model import Model
 from tailrace.cli.picture import print_end, symbols_for, text_of
+from tailrace.cli.question import Asking
 from tailrace.cli.rows import Frame
 from tailrace.cli.view import lay_out
+from tailrace.core.events import Prompt
+from tailrace.errors import TailraceError
 
 _PAINT_S: Final = 0.1  # between two pictures, at least
 _SPIN_S: Final = 0.25  # and at most, so that times go on and the spinner turns
@@ -34,14 +34,26 @@ _SPIN_S: Final = 0.25  # and at most, so that times go on and the spinner turns
 class Terminal:
     """Shows one run as a live tree; an async context manager, which owns the painting task.
 
-    The cursor and the terminal's echo are as before when it is left, however
-    that happens short of SIGKILL.
+    With *answer* it asks what the run asks, and gives it the prompt's id and
+    the answer. The cursor and the terminal's settings are as before when it is
+    left, however that happens short of SIGKILL.
     """
 
-    def __init__(self, console: Console, model: Model, *, hint: str = "") -> None:
+    def __init__(
+        self,
+        console: Console,
+        model: Model,
+        *,
+        hint: str = "",
+        answer: Callable[[str, str], Awaitable[None]] | None = None,
+    ) -> None:
         self._console = console
         self._model = model
         self._hint = hint
+        self._answer = answer
+        self._asking = Asking()
+        self._keyboard = Keyboard()
+        self._sending: asyncio.Task[None] | None = None
         self._symbols = symbols_for(console)
         self._changed = asyncio.Event()
         self._painted: tuple[int, list[int]] = (0, [])  # width, and the cells of each row
@@ -54,17 +66,19 @@ class Terminal:
 
     async def __aenter__(self) -> Terminal:
         """Take the terminal."""
-        self._exits.enter_context(quiet_keyboard())
+        self._exits.callback(self._keyboard.give_back)
+        self._keyboard.attend()
         self._exits.enter_context(self._live)
         self._painter = asyncio.create_task(self._paint_on(), name="paint")
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Give the terminal back, and print what stays of the run."""
-        assert self._painter is not None
-        self._painter.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._painter
+        for task in (self._painter, self._sending):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         self.give_back()
         if self._model.snapshot.steps:
             print_end(self._console, self._model)
@@ -85,12 +99,40 @@ class Terminal:
 
     async def _paint_on(self) -> None:
         while True:
+            self._keyboard.attend()
+            self._look()
             self._paint()
             self._changed.clear()
             await asyncio.sleep(_PAINT_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SPIN_S - _PAINT_S):
                     await self._changed.wait()
+
+    # ---- questions ---------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Ask what is to be asked now."""
+        if self._asking.look(self._model.snapshot.prompts):
+            asks = self._answer is not None and self._asking.prompt is not None
+            self._keyboard.listen(self._pressed if asks else None)
+
+    def _pressed(self, keys: bytes) -> None:
+        self._look()  # what is typed is for what is open now, painted or not
+        prompt = self._asking.prompt
+        answer = self._asking.press(keys)
+        if answer is not None and prompt is not None:
+            self._sending = asyncio.create_task(self._send(prompt, answer), name="answer")
+        self._paint()
+
+    async def _send(self, prompt: Prompt, answer: str) -> None:
+        assert self._answer is not None
+        try:
+            await self._answer(prompt.id, answer)
+        except TailraceError as exc:
+            self._asking.refuse(prompt, str(exc))
+            self._changed.set()
+
+    # ---- the picture -------------------------------------------------------------------------
 
     def _paint(self) -> None:
         if not self._model.snapshot.steps:
@@ -99,7 +141,8 @@ class Terminal:
         self._undo_reflow(width)
         frame = Frame(
             width=max(width - 1, 1), height=max(height - 1, 1), now=time.time(),
-            symbols=self._symbols, hint=self._hint,
+            symbols=self._symbols, hint=self._hint, asking=self._asking,
+            can_answer=self._answer is not None and self._keyboard.can_type,
         )  # fmt: skip
         rows = [text_of(line, frame.width) for line in lay_out(self._model, frame)]
         self._painted = (width, [row.cell_len for row in rows])
@@ -123,30 +166,3 @@ class Terminal:
         self._console.control(
             Control(ControlType.CARRIAGE_RETURN, *wipe, *(up * (rows - 1)), *down)
         )
-
-
-@contextlib.contextmanager
-def quiet_keyboard() -> Iterator[None]:
-    """Keep what is typed from being echoed into the picture; Ctrl-C and the like work on.
-
-    Only in the foreground: a background process that sets the terminal is stopped (SIGTTOU).
-    """
-    try:
-        fd = sys.stdin.fileno()
-        if not os.isatty(fd) or os.tcgetpgrp(fd) != os.getpgrp():
-            raise OSError
-        before = termios.tcgetattr(fd)
-        quiet = termios.tcgetattr(fd)
-        quiet[3] &= ~termios.ECHO
-        termios.tcsetattr(fd, termios.TCSADRAIN, quiet)
-    except (OSError, ValueError, termios.error):
-        yield
-        return
-    try:
-        yield
-    finally:
-        # We may be in the background by now, where setting the terminal would stop us.
-        handler = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        with contextlib.suppress(termios.error):
-            termios.tcsetattr(fd, termios.TCSADRAIN, before)
-        signal.signal(signal.SIGTTOU, handler)

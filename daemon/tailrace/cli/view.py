@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tailrace.cli.model import Model
+from tailrace.cli.narrative_rows import call_rows, end_rows, text_rows, trimmed
+from tailrace.cli.question_rows import question_rows
 from tailrace.cli.rows import (
     Frame,
     Line,
@@ -25,8 +27,9 @@ from tailrace.cli.rows import (
     with_label_column,
 )
 from tailrace.cli.visible import visible
+from tailrace.core.events import Cost
 from tailrace.core.run import StepState
-from tailrace.core.units import format_duration, format_size
+from tailrace.core.units import format_cost, format_duration, format_size
 
 MOST_TAIL: Final = 5  # lines of output beneath a running step
 FAILURE_TAIL: Final = 20  # lines of output beneath a failed one, at the end
@@ -37,23 +40,52 @@ def lay_out(model: Model, frame: Frame) -> list[Line]:
     """Return the rows for a run that is under way: at most ``height``, running steps first.
 
     Steps that don't fit are folded into lines that count them. What room is
-    left goes to the output of running steps.
+    left goes to what running steps say: their tool calls, their text, else
+    their output; then to what the last finished one has told, because a question
+    may be about that. A question that the run asks stands below, in half of the rows at most.
     """
     steps = _present(model)
     frame = replace(frame, labels=with_label_column(steps, frame.width))
-    shown, tails = _share_out(model, steps, frame.height - 1 - bool(frame.hint))
+    asked = question_rows(frame.asking, model.snapshot.ref, frame) if frame.asking else []
+    asked = _fitting(asked, max(frame.height // 2, 3))
+    below = {step.id: _below(model, step, frame) for step in steps if step.status in _BUSY}
+    room = frame.height - 1 - bool(frame.hint) - len(asked)
+    shown, tails, left = _share_out(below, steps, room)
+    last = _last_to_tell(model, steps)
     hidden = [step for step in steps if step.id not in shown]
     rows = _folded((s for s in hidden if s.is_final), "finished", frame)
     for step in steps:
         if step.id in shown:
-            output = output_lines(model.of(step.id).tail.lines(tails.get(step.id, 0)))
-            rows.append(_Row(step_line(model, step, frame), output))
+            said = trimmed(*below.get(step.id, ([], [])), tails.get(step.id, 0))
+            if step is last:
+                said = end_rows(model.of(step.id).said, frame)[:left]
+            rows.append(_Row(step_line(model, step, frame), said))
     rows += _folded((s for s in hidden if s.status in _BUSY), "running", frame)
     rows += _folded((s for s in hidden if s.status == "pending"), "waiting", frame)
     lines = [root_line(model, frame), *_tree(rows, frame.symbols)]
-    if frame.hint:
-        lines = [*lines[: frame.height - 1], Line().add(frame.hint, "dim")]
-    return lines[: max(frame.height, 1)]
+    foot = [*asked, Line().add(frame.hint, "dim")] if frame.hint else asked
+    return [*lines[: max(frame.height - len(foot), 0)], *foot][: max(frame.height, 1)]
+
+
+def _fitting(asked: list[Line], rows: int) -> list[Line]:
+    """Return a question in so many rows: its beginning, and the end, where the answer stands."""
+    if len(asked) <= rows:
+        return asked
+    return [*asked[: rows - 2], *asked[-2:]]
+
+
+def _last_to_tell(model: Model, steps: list[StepState]) -> StepState | None:
+    """Return the finished step that was the last to say something, if any."""
+    told = [step for step in steps if step.is_final and model.of(step.id).said.text]
+    ended = model.ended
+    return max(told, key=lambda step: ended.get(step.id, 0), default=None)
+
+
+def _below(model: Model, step: StepState, frame: Frame) -> tuple[list[Line], list[Line]]:
+    """Return what may stand beneath a step that runs: its calls, and its words."""
+    live = model.of(step.id)
+    calls = call_rows(live.said, frame)
+    return calls, text_rows(live.said, frame) or output_lines(live.tail.lines(MOST_TAIL))
 
 
 def lay_out_end(model: Model, frame: Frame) -> list[Line]:
@@ -62,7 +94,7 @@ def lay_out_end(model: Model, frame: Frame) -> list[Line]:
     frame = replace(frame, labels=with_label_column(steps, frame.width))
     rows = []
     for step in steps:
-        below: list[Line] = []
+        below = end_rows(model.of(step.id).said, frame)
         if step.status == "error":
             fault = model.faults.get(step.id)
             if fault and step.finished is not None and fault != step.finished.cause:
@@ -88,6 +120,9 @@ def lay_out_summary(model: Model) -> tuple[str, list[Line]]:
         Line().add("note    ", "dim").add(visible(notice.replace("\n", " ")))
         for notice in model.notices[-3:]
     ]
+    if model.spent != Cost():
+        spent = format_cost(model.spent.usd, model.spent.tokens_in, model.spent.tokens_out)
+        lines.append(Line().add("cost    ", "dim").add(spent))
     if run.file_url:
         lines.append(Line().add("report  ", "dim").add(visible(run.file_url), "address"))
     return title, lines + list(_artifact_lines(model))
@@ -110,10 +145,12 @@ def _present(model: Model) -> list[StepState]:
 # ---- which steps, and how much of their output -----------------------------------------------
 
 
-def _share_out(model: Model, steps: list[StepState], room: int) -> tuple[set[str], dict[str, int]]:
-    """Return the ids of the steps to show, and how many lines of output each one gets."""
+def _share_out(
+    below: dict[str, tuple[list[Line], list[Line]]], steps: list[StepState], room: int
+) -> tuple[set[str], dict[str, int], int]:
+    """Return the steps to show, how many of the rows *below* each one gets, and what is left."""
     busy = [step for step in steps if step.status in _BUSY]
-    wanted = {step.id: len(model.of(step.id).tail.lines(MOST_TAIL)) for step in busy}
+    wanted = {step_id: len(calls) + len(words) for step_id, (calls, words) in below.items()}
     for_output = min(sum(wanted.values()), max(room // 2, room - len(steps)))
     shown = _chosen(steps, max(room - for_output, min(len(busy) + 2, room), 1))
     left = room - len(shown) - _folds(steps, shown)
@@ -125,7 +162,7 @@ def _share_out(model: Model, steps: list[StepState], room: int) -> tuple[set[str
         for step_id in hungry[:left]:
             tails[step_id] += 1
             left -= 1
-    return shown, tails
+    return shown, tails, max(left, 0)
 
 
 def _chosen(steps: list[StepState], rows: int) -> set[str]:

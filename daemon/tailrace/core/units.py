@@ -9,6 +9,7 @@ its writer meant.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from typing import Final
 
@@ -87,3 +88,24 @@ def format_bound(size: int) -> str:
         if size and size % _BYTES[letter] == 0:
             return f"{size // _BYTES[letter]} {letter}iB"
     return format_size(size)
+
+
+def format_usd(usd: float) -> str:
+    """Return dollars for people, small amounts to two digits that count: ``$1.20``, ``$0.0042``."""
+    if usd >= 0.01 or usd == 0:
+        return f"${usd:,.2f}"
+    if usd < 1e-9:
+        return "under $0.000001"
+    places = 1 - math.floor(math.log10(usd))
+    return f"${usd:.{places}f}".rstrip("0")
+
+
+def format_cost(usd: float, tokens_in: int, tokens_out: int) -> str:
+    """Return what was spent for people: ``$0.12 · 3,400 tokens in · 210 out``.
+
+    Dollars and tokens that were never told are left out.
+    """
+    parts = [format_usd(usd)] if usd or not (tokens_in or tokens_out) else []
+    if tokens_in or tokens_out:
+        parts += [f"{tokens_in:,} tokens in", f"{tokens_out:,} out"]
+    return " · ".join(parts)
