@@ -37,7 +37,10 @@ _VARYING: Final = (
     ("ago", r"\bnow\b|\b\d+[smhd] ago\b"),
     ("gap", r" {2,}"),
     ("took", r"\b\d+(?:\.\d+)?m?s\b"),
-    ("ref", r"\b(?:analyze|clone|greet|hello|login|nap|publish|sleep|steps|words)/\d+\b"),
+    (
+        "ref",
+        r"\b(?:agent-review|analyze|clone|greet|hello|login|nap|publish|sleep|steps|words)/\d+\b",
+    ),
     ("size", r"\b\d+(?:\.\d+)? (?:B|[KMG]iB)"),
 )
 _TOKENS: Final = re.compile(

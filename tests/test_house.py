@@ -41,6 +41,7 @@ MAY_IMPORT: Final = {
     "wire": {"core"},
     "pipeline": {"core", "errors"},
     "report": {"core", "errors"},
+    "agent": {"report"},
     "settings_check": {"errors", "settings"},
     "settings_file": {"core", "errors", "pipeline", "settings", "settings_check"},
     "client": {"core", "errors", "wire"},

@@ -1,4 +1,4 @@
-"""``tailrace-report``: the two commands that the `analyze` pipeline calls.
+"""``tailrace-report``: the commands that the pipelines `analyze` and `agent-review` call.
 
 A command of its own and not ``python -m``, which would import a module named
 ``tailrace`` from the analyzed repository before ours.
@@ -18,10 +18,13 @@ import click
 import msgspec
 
 from tailrace.errors import InvalidInputError, Problem
+from tailrace.report.change import read_change
 from tailrace.report.findings import SEVERITIES, Result, plural, summarize
 from tailrace.report.origin import read_origin
 from tailrace.report.page import write_page
 from tailrace.report.readers import READERS, read
+from tailrace.report.review import read_review
+from tailrace.report.review_page import write_review_page
 from tailrace.report.sarif import write_sarif
 
 MAX_OUTPUT: Final = 512 * 1024 * 1024  # bytes of one analyzer's output
@@ -70,6 +73,34 @@ def write_command() -> None:
         raise click.ClickException("no analyzer left a result; the log of each step tells why")
     counts = [f"{sum(r.counts[s] for r in results):,} {s}" for s in SEVERITIES]
     click.echo(f"report: {plural(sum(r.total for r in results), 'finding')} ({', '.join(counts)})")
+
+
+@main.command("review")
+def review_command() -> None:
+    """Make report.html and findings.sarif of the agent's review.json and of change.diff.
+
+    Both are looked for in $TAILRACE_COLLECTED, and the report goes to
+    $TAILRACE_ARTIFACTS. It is written without a review too; the exit status is 1 then.
+    """
+    collected, target = _folder("TAILRACE_COLLECTED"), _folder("TAILRACE_ARTIFACTS")
+    review, why = None, ""
+    try:
+        review = read_review((collected / "review.json").read_bytes())
+    except FileNotFoundError:
+        why = "the agent left no review.json; the log of its step tells why"
+    except InvalidInputError as error:
+        why = f"the agent left a review that can't be read: {error}"
+    try:
+        diff = (collected / "change.diff").read_text("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        diff = ""
+    origin = read_origin(os.environ, committed_at=_committed_at())
+    page = write_review_page(review, why, read_change(diff), origin, now=datetime.now(UTC))
+    (target / "report.html").write_bytes(page)
+    if review is None:
+        raise click.ClickException(why)
+    (target / "findings.sarif").write_bytes(write_sarif([review.result], {}, origin))
+    click.echo(summarize(review.result))
 
 
 def _collect(folder: Path) -> tuple[list[Result], dict[str, str]]:

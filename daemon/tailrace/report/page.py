@@ -29,7 +29,7 @@ def write_page(
     """
     ranks = rank_files(results)
     parts = [
-        _header(origin, now),
+        header(origin, now, kind="Analysis", verb="Analyzed"),
         _totals(results),
         _failures(failed, results),
         '<div class="pair">',
@@ -45,12 +45,11 @@ def write_page(
         sections.every_finding(ranks, origin),
         _footer(origin),
     ]
-    return _document(origin.name, "\n".join(part for part in parts if part)).encode(
-        "utf-8", "backslashreplace"
-    )
+    return document(origin.name, "analysis", "\n".join(part for part in parts if part))
 
 
-def _document(title: str, body: str) -> str:
+def document(title: str, kind: str, body: str) -> bytes:
+    """Return the whole file: the page's styles, and a body of HTML."""
     style = files("tailrace.report").joinpath("page.css").read_text("utf-8")
     return f"""<!doctype html>
 <html lang="en">
@@ -59,7 +58,7 @@ def _document(title: str, body: str) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta name="referrer" content="no-referrer">
-<title>{escape(title)} · analysis</title>
+<title>{escape(title)} · {kind}</title>
 <style>
 {style}</style>
 </head>
@@ -69,10 +68,11 @@ def _document(title: str, body: str) -> str:
 </main>
 </body>
 </html>
-"""
+""".encode("utf-8", "backslashreplace")
 
 
-def _header(origin: Origin, now: datetime) -> str:
+def header(origin: Origin, now: datetime, *, kind: str, verb: str) -> str:
+    """Name the repository and its commit, and who did what to it when."""
     name = escape(origin.name)
     if origin.web is not None:
         name = f'<a href="{escape(origin.web)}">{name}</a>'
@@ -83,19 +83,19 @@ def _header(origin: Origin, now: datetime) -> str:
             sha = f'<a href="{escape(origin.commit_url)}">{sha}</a>'
         commit = f'<p class="commit">{sha} {escape(origin.subject)}</p>'
     return f"""<header>
-<p class="kind">Analysis</p>
+<p class="kind">{kind}</p>
 <h1>{name}</h1>
 {commit}
-<dl class="facts">{"".join(_facts(origin, now))}</dl>
+<dl class="facts">{"".join(_facts(origin, now, verb))}</dl>
 </header>"""
 
 
-def _facts(origin: Origin, now: datetime) -> Iterable[str]:
+def _facts(origin: Origin, now: datetime, verb: str) -> Iterable[str]:
     facts = {
         "Branch": origin.branch,
         "Author": origin.author,
         "Committed": origin.committed_at,
-        "Analyzed": now.strftime("%Y-%m-%d %H:%M UTC"),
+        verb: now.strftime("%Y-%m-%d %H:%M UTC"),
         "Depth": origin.depth,
         "Run": origin.run_ref,
     }

@@ -55,9 +55,9 @@ def analyzers(results: Sequence[Result], failed: Mapping[str, str]) -> str:
         '<td colspan="4">no result</td></tr>'
         for tool in failed
     ]
-    return _section(
+    return section(
         "Analyzers",
-        _table(("", *(s.title() for s in SEVERITIES), "Total"), rows, numbers=4),
+        table(("", *(s.title() for s in SEVERITIES), "Total"), rows, numbers=4),
     )
 
 
@@ -96,7 +96,7 @@ def languages(results: Sequence[Result]) -> str:
             f'<tr class="rest"><th scope="row">{plural(len(rest), "other")}</th>'
             f'<td class="wide"></td><td>{code:,}</td></tr>'
         )
-    return _section("Lines of code", _table(("", "", "Lines"), rows, numbers=1))
+    return section("Lines of code", table(("", "", "Lines"), rows, numbers=1))
 
 
 def worst_files(ranks: Sequence[FileRank]) -> str:
@@ -111,14 +111,14 @@ def worst_files(ranks: Sequence[FileRank]) -> str:
             for s in SEVERITIES
         )
         rows.append(
-            f'<tr><th scope="row" class="path"><a href="#f{number}">{_path(rank.uri)}</a></th>'
+            f'<tr><th scope="row" class="path"><a href="#f{number}">{path(rank.uri)}</a></th>'
             f'<td class="wide"><div class="bar">{_weights(rank, most)}</div></td>{counts}'
             f"<td><b>{rank.score:,}</b></td></tr>"
         )
     head = ("File", "", *(s.title() for s in SEVERITIES), "Weight")
     more = len(ranks) - len(rows)
     note = f"{plural(more, 'more file')} with findings" if more > 0 else ""
-    return _section("Worst files", _table(head, rows, numbers=4), note)
+    return section("Worst files", table(head, rows, numbers=4), note)
 
 
 def _weights(rank: FileRank, most: int) -> str:
@@ -140,7 +140,7 @@ def complex_functions(results: Sequence[Result], origin: Origin) -> str:
     ]
     if not rows:
         return ""
-    return _section("Most complex functions", _table(("", "Lines", "Paths"), rows, numbers=2))
+    return section("Most complex functions", table(("", "Lines", "Paths"), rows, numbers=2))
 
 
 def frequent_rules(results: Sequence[Result]) -> str:
@@ -160,7 +160,7 @@ def frequent_rules(results: Sequence[Result]) -> str:
     ]
     if not rows:
         return ""
-    return _section("Most frequent rules", _table(("", "Count"), rows, numbers=1))
+    return section("Most frequent rules", table(("", "Count"), rows, numbers=1))
 
 
 def secrets(results: Sequence[Result], origin: Origin) -> str:
@@ -176,16 +176,14 @@ def secrets(results: Sequence[Result], origin: Origin) -> str:
     ]
     more = len(found) - len(rows)
     note = f"{more:,} more among the findings below" if more > 0 else ""
-    return _section(
-        "Possible secrets", _table(("Kind", "Where", "Severity"), rows, numbers=1), note
-    )
+    return section("Possible secrets", table(("Kind", "Where", "Severity"), rows, numbers=1), note)
 
 
 def every_finding(ranks: Sequence[FileRank], origin: Origin) -> str:
     """List findings by file, worst file first, within the page's bounds."""
     total = sum(len(rank.findings) for rank in ranks)
     if not total:
-        return _section("Every finding", '<p class="calm">Nothing was found.</p>')
+        return section("Every finding", '<p class="calm">Nothing was found.</p>')
     blocks = []
     shown = 0
     unfolded = 0
@@ -200,7 +198,7 @@ def every_finding(ranks: Sequence[FileRank], origin: Origin) -> str:
     note = plural(total, "finding") + " in " + plural(len(ranks), "file")
     if shown < total:
         note += f"; {total - shown:,} are left to findings.sarif, so that this page stays usable"
-    return _section("Every finding", _filter() + "".join(blocks), note)
+    return section("Every finding", _filter() + "".join(blocks), note)
 
 
 def _filter() -> str:
@@ -225,7 +223,7 @@ def _file_block(number: int, rank: FileRank, room: int, origin: Origin, *, opene
     more = f'<p class="more">and {left:,} more in this file</p>' if left > 0 else ""
     return (
         f'<details class="file s-{holds}"{" open" if opened else ""}>'
-        f'<summary><span class="path">{_path(rank.uri)}</span>{counts}</summary>'
+        f'<summary><span class="path">{path(rank.uri)}</span>{counts}</summary>'
         f'<ol id="f{number}">\n{rows}\n</ol>{more}</details>\n'
     )
 
@@ -249,12 +247,12 @@ def _row(tool: str, finding: Finding, origin: Origin) -> str:
 
 
 def _place(uri: str, line: int, origin: Origin) -> str:
-    text = f"{_path(uri)}:{line}"
+    text = f"{path(uri)}:{line}"
     url = origin.line_url(uri, line)
     return text if url is None else f'<a href="{escape(url)}">{text}</a>'
 
 
-def _path(uri: str) -> str:
+def path(uri: str) -> str:
     """Show a path with its file's name set off; long ones may break after a slash."""
     folder, slash, name = to_text(uri).rpartition("/")
     shown = escape(folder + slash).replace("/", "/<wbr>")
@@ -271,7 +269,7 @@ def _short(message: str, limit: int = 90) -> str:
     return message if len(message) <= limit else message[: limit - 1] + "…"
 
 
-def _table(head: Sequence[str], rows: Sequence[str], *, numbers: int) -> str:
+def table(head: Sequence[str], rows: Sequence[str], *, numbers: int) -> str:
     """Set a table; its last *numbers* columns are figures, aligned to the right."""
     words = len(head) - numbers
     cells = "".join(_head(name, n, figure=n >= words) for n, name in enumerate(head))
@@ -287,6 +285,7 @@ def _head(name: str, column: int, *, figure: bool) -> str:
     return '<td class="wide"></td>' if column else "<td></td>"
 
 
-def _section(title: str, body: str, note: str = "") -> str:
+def section(title: str, body: str, note: str = "") -> str:
+    """Set a section; *title* is ours, *note* may come from outside."""
     aside = f"<p>{escape(note)}</p>" if note else ""
     return f'<section><div class="title"><h2>{title}</h2>{aside}</div>{body}</section>'
