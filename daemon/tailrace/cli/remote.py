@@ -9,7 +9,7 @@ from typing import Any
 
 from tailrace import wire
 from tailrace.cli.source import Asked
-from tailrace.client import Client
+from tailrace.client import Client, NotStartedError
 from tailrace.core.events import LAST_EVENTS
 from tailrace.errors import UnknownError
 
@@ -27,14 +27,21 @@ class Remote:
             described = await self._client.pipeline(asked.pipeline)
             kinds = (described.params_schema or {}).get("properties", {})
             params = {n: typed(v, kinds.get(n) or {}) for n, v in asked.params.items()}
-        return await self._client.start(
-            asked.pipeline, params, asked.depth, keep_workspace=asked.keep_workspace,
-            on_disconnect=asked.on_disconnect,
-        )  # fmt: skip
+        try:
+            run = await self._client.start(
+                asked.pipeline,
+                params,
+                depth=asked.depth,
+                keep_workspace=asked.keep_workspace,
+                on_disconnect=asked.on_disconnect,
+            )
+        except NotStartedError as skipped:
+            return None, skipped.reason
+        return run.id, None
 
     async def retry(self, run_id: str, start: str) -> str:
         """Repeat a run."""
-        return await self._client.retry(run_id, start)
+        return (await self._client.retry(run_id, start)).id
 
     async def resolve(self, text: str) -> str:
         """Return the id of the run that *text* means."""

@@ -11,30 +11,25 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
 from tailrace import wire
-from tailrace.core.events import LAST_EVENTS
-from tailrace.errors import (
-    ConflictError,
-    InvalidInputError,
-    Problem,
-    UnavailableError,
-    UnknownError,
-    UnreachableError,
-)
+from tailrace.client.answers import checked, decoded, refusal
+from tailrace.client.stream import EndedError, Lateness, SseParser, frame_of
+from tailrace.client.told import Told, told_of
+from tailrace.core.events import LAST_EVENTS, Aborted, Summary
+from tailrace.errors import ConflictError, UnavailableError, UnreachableError
 
 T = TypeVar("T")
 
 _SILENCE_S: Final = 45.0  # the stream has a comment every 15 s
 _CHUNK: Final = 1 << 18
-_LATE_S: Final = 1.0  # by which a stream may fall behind
 _KEPT_LINES: Final = 200  # of output, when it is caught up with
 RECONNECT_S: Final = (0.1, 0.3, 1.0, 2.0, 3.0, 4.0)  # waits; a daemon's restart takes a second
 
@@ -42,8 +37,16 @@ RECONNECT_S: Final = (0.1, 0.3, 1.0, 2.0, 3.0, 4.0)  # waits; a daemon's restart
 class Client:
     """Speaks to one daemon; an async context manager.
 
-    ``where`` is a URL, or the path of a Unix socket. ``reconnect_s`` are the
-    waits between attempts to take a broken stream up again.
+    ``where`` is a URL, or the path of a Unix socket (where no token is
+    needed). ``reconnect_s`` are the waits in seconds between attempts to take
+    up again what broke. A run is named by its id or its ref everywhere. Methods
+    may be called side by side, and cancelled: that closes their connection and
+    changes nothing of the run.
+
+    Every method raises an error of `tailrace.errors` where it can't do what it
+    says: `UnreachableError` (no daemon, no permission), `UnknownError` (no such
+    run, step, prompt or file), `ConflictError` (the run's state doesn't allow
+    it), `InvalidInputError` (a value makes no sense), `UnavailableError` (not now).
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Client:
     ) -> None:
         self.where = str(where)
         self._socket = where if isinstance(where, Path) else None
-        self._base = "http://localhost" if self._socket else _checked(str(where))
+        self._base = "http://localhost" if self._socket else checked(str(where))
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._reconnect_s = tuple(reconnect_s)
         self._session: aiohttp.ClientSession | None = None
@@ -94,7 +97,7 @@ class Client:
         for attempt in range(tries + 1):
             try:
                 async with self._request(method, path, headers=headers, data=data) as response:
-                    return _decoded(await response.read(), answer, self.where)
+                    return decoded(await response.read(), answer, self.where)
             except (aiohttp.ClientError, ConnectionError, TimeoutError) as exc:
                 refused = isinstance(exc, aiohttp.ClientConnectorError)
                 if attempt == tries or (refused and attempt == 0):
@@ -118,7 +121,7 @@ class Client:
             method, self._base + path, headers=headers, data=data, allow_redirects=False, **extra
         ) as response:
             if response.status >= 300:
-                raise _refusal(response.status, response.headers, await response.read(), self.where)
+                raise refusal(response.status, response.headers, await response.read(), self.where)
             yield response
 
     def _unreachable(self, exc: BaseException) -> UnreachableError:
@@ -130,34 +133,52 @@ class Client:
         )
 
     async def start(
-        self, pipeline: str, params: dict[str, Any], depth: str | None, *, keep_workspace: bool,
+        self,
+        pipeline: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        depth: str | None = None,
         on_disconnect: Literal["continue", "cancel"] | None = None,
-    ) -> tuple[str | None, str | None]:  # fmt: skip
-        """Start a run; return its id, or None and why there is none (``on_conflict: skip``)."""
+        keep_workspace: bool = False,
+        key: str | None = None,
+    ) -> wire.RunView:
+        """Start a run and return it; it is never tied to this connection.
+
+        *depth* None is the pipeline's default. *key* is an ``Idempotency-Key``:
+        within a day the same call with the same one returns the same run. Without
+        one a start is sent once, or again with a key of its own where the connection broke.
+
+        Raises:
+            NotStartedError: ``on_conflict: skip``, and the group is busy.
+        """
         body = wire.StartRun(
-            pipeline=pipeline, params=params, depth=depth, keep_workspace=keep_workspace,
-            on_disconnect=on_disconnect,
+            pipeline=pipeline, params=dict(params or {}), depth=depth,
+            on_disconnect=on_disconnect, keep_workspace=keep_workspace,
         )  # fmt: skip
         answer = await self._ask(
-            "POST", "/api/v1/runs", dict[str, Any], body=body, key=uuid.uuid4().hex
+            "POST", "/api/v1/runs", msgspec.Raw, body=body, key=key or uuid.uuid4().hex
         )
-        if "run" in answer and answer["run"] is None:
-            return None, str(answer.get("reason") or "")
-        return str(answer["id"]), None
+        if decoded(answer, _Started, self.where).run is None:
+            raise NotStartedError(decoded(answer, wire.NoRun, self.where).reason)
+        return decoded(answer, wire.RunView, self.where)
 
-    async def retry(self, run_id: str, start: str) -> str:
-        """Repeat a run; return the new one's id."""
+    async def retry(self, run: str, start: str = "failed") -> wire.RunView:
+        """Repeat what ``failed``, all (``start``), or from a step on; return the new run."""
         body = wire.RetryBody(from_=start)
-        path = f"/api/v1/runs/{run_id}/retry"
-        answer = await self._ask("POST", path, dict[str, Any], body=body, key=uuid.uuid4().hex)
-        return str(answer["id"])
+        path = f"/api/v1/runs/{_named(run)}/retry"
+        return await self._ask("POST", path, wire.RunView, body=body, key=uuid.uuid4().hex)
 
     async def view(self, run: str) -> wire.RunView:
         """Return a run's state; *run* is an id, a ref or a prefix."""
-        return await self._ask("GET", f"/api/v1/runs/{quote(run, safe='/')}", wire.RunView)
+        return await self._ask("GET", f"/api/v1/runs/{_named(run)}", wire.RunView)
 
     async def page(
-        self, *, pipeline: str | None, status: str | None, limit: int, cursor: str | None
+        self,
+        *,
+        pipeline: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> tuple[list[wire.RunSummary], str | None]:
         """Return runs, newest first, and the cursor of the next page."""
         given = {"pipeline": pipeline, "status": status, "limit": limit, "cursor": cursor}
@@ -184,7 +205,7 @@ class Client:
 
     async def progress(self, run_id: str, body: wire.ProgressBody) -> None:
         """Tell how far a step is; without a key: what was lost, a later one makes up for."""
-        await self._ask("POST", f"/api/v1/runs/{run_id}/progress", Any, body=body)
+        await self._ask("POST", f"/api/v1/runs/{_named(run_id)}/progress", Any, body=body)
 
     async def skip(self, run_id: str, step: str, reason: str | None = None) -> None:
         """Skip a step."""
@@ -195,14 +216,19 @@ class Client:
         """Give a step's attempt more time; *by* is a duration such as ``10m``."""
         await self._steer(run_id, f"steps/{quote(step, safe='')}/extend", wire.ExtendBody(by=by))
 
+    async def cancel_step(self, run: str, step: str, reason: str | None = None) -> None:
+        """Cancel a step; it ends ``aborted``, and what needs it is skipped."""
+        path = f"steps/{quote(step, safe='')}/cancel"
+        await self._steer(run, path, wire.CancelBody(reason=reason))
+
     async def _steer(self, run_id: str, what: str, body: Any = None) -> None:
         # With a key, so that asking again after a broken connection does it once.
         key = uuid.uuid4().hex
-        await self._ask("POST", f"/api/v1/runs/{run_id}/{what}", Any, body=body, key=key)
+        await self._ask("POST", f"/api/v1/runs/{_named(run_id)}/{what}", Any, body=body, key=key)
 
     async def delete(self, run_id: str) -> None:
         """Delete a run."""
-        await self._ask("DELETE", f"/api/v1/runs/{run_id}", Any)
+        await self._ask("DELETE", f"/api/v1/runs/{_named(run_id)}", Any)
 
     async def pipelines(self) -> list[wire.PipelineView]:
         """Return the pipelines."""
@@ -221,7 +247,7 @@ class Client:
 
     async def artifact(self, run_id: str, name: str) -> AsyncIterator[bytes]:
         """Give an artifact's bytes."""
-        path = f"/api/v1/runs/{run_id}/artifacts/{quote(name)}?download=1"
+        path = f"/api/v1/runs/{_named(run_id)}/artifacts/{quote(name)}?download=1"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
         try:
             async with self._request("GET", path, timeout=timeout) as response:
@@ -230,7 +256,54 @@ class Client:
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as exc:
             raise self._unreachable(exc) from None
 
+    async def download(self, run: str, name: str, path: str | Path) -> None:
+        """Write an artifact to *path*, which changes only once the whole file is there.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.part")
+        try:
+            with partial.open("wb") as file:
+                async for chunk in self.artifact(run, name):
+                    file.write(chunk)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
     # ---- streams -----------------------------------------------------------------------------
+
+    async def follow(
+        self, run: str, *, after: int = 0, step: str | None = None
+    ) -> AsyncGenerator[Told, None]:
+        """Give a run's events one by one, typed, until the last one, each exactly once.
+
+        It begins behind the number *after*, waits for what is still to come, and
+        takes a broken stream up again by itself. With *step* only that step's
+        events come, and ``plan`` and the last one. Close it (`contextlib.aclosing`)
+        where it is left before its end.
+
+        Raises:
+            UnreachableError: the daemon stayed away for as long as
+                ``reconnect_s`` waits together; the run goes on.
+        """
+        async with contextlib.aclosing(self.events(run, after=after, step=step)) as batches:
+            async for frames in batches:
+                for frame in frames:
+                    yield told_of(frame)
+
+    async def wait(self, run: str) -> Summary | Aborted:
+        """Return a run's last event once it has ended, at once if it has.
+
+        Raises: as `follow`.
+        """
+        view = await self.view(run)
+        async with contextlib.aclosing(self.follow(run, after=max(0, view.last_seq - 1))) as stream:
+            async for told in stream:
+                if isinstance(told.event, Summary | Aborted):
+                    return told.event
+        raise UnreachableError(f"the events of {run} ended without a last one")
 
     async def events(
         self,
@@ -241,7 +314,7 @@ class Client:
         step: str | None = None,
         skip_late: bool = False,
     ) -> AsyncGenerator[list[wire.Frame], None]:
-        """Give a run's events, until the last one; a broken stream is taken up again.
+        """Give a run's events as they came, in batches, until the last one; see `follow`.
 
         With *skip_late* output is left out, and no other event, where it comes
         too fast for us: for a view that shows what is printed now.
@@ -258,7 +331,7 @@ class Client:
                 query = f"tail={_KEPT_LINES}"
                 lateness = Lateness()
             query += f"&step={quote(step, safe='')}" if step else ""
-            path = f"/api/v1/runs/{run_id}/events?{query}"
+            path = f"/api/v1/runs/{_named(run_id)}/events?{query}"
             problem: BaseException = ConnectionError("the stream ended before the run")
             try:
                 async with contextlib.aclosing(self._stream(path)) as stream:
@@ -274,7 +347,7 @@ class Client:
                             break
                 if lateness.is_late:
                     continue
-            except _EndedError:
+            except EndedError:
                 return
             except UnavailableError as exc:
                 problem = exc
@@ -291,113 +364,25 @@ class Client:
         headers = {"Accept": "text/event-stream"}
         async with self._request("GET", path, headers=headers, timeout=timeout) as response:
             if response.status == 204:
-                raise _EndedError
+                raise EndedError
             parser = SseParser()
             async for chunk in response.content.iter_any():
                 if blocks := parser.feed(chunk):
-                    yield [_frame(data, self.where) for data in blocks]
+                    yield [frame_of(data, self.where) for data in blocks]
 
 
-class Lateness:
-    """Tells when a stream's events come later and later, because its reader is too slow.
-
-    What counts is how much later than the least late one so far: clocks of two
-    machines may differ, and what a run said long ago is no sign of slowness.
-    """
-
-    def __init__(self) -> None:
-        self.is_late = False
-        self._least_s: float | None = None
-
-    def take(self, frame: wire.Frame, now: float) -> bool:
-        """Take an event and the time at which it came; return whether they come late now."""
-        try:
-            late_s = now - wire.parse_timestamp(wire.decode_record(frame.data).t)
-        except ValueError:  # a damaged one has no time
-            return self.is_late
-        self._least_s = late_s if self._least_s is None else min(self._least_s, late_s)
-        self.is_late = late_s - self._least_s > _LATE_S
-        return self.is_late
+class _Started(msgspec.Struct):
+    run: str | None = ""  # null where there is none; a run's own document has no such key
 
 
-class _EndedError(Exception):
-    """The stream has nothing more: its last event was seen before."""
+class NotStartedError(ConflictError):
+    """The pipeline's group is busy, and it says ``on_conflict: skip``: there is no run."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"no run was started: {reason}", state="")
+        self.reason = reason
 
 
-class SseParser:
-    """Takes the ``data`` of server-sent events out of a stream of bytes.
-
-    Our daemon writes each event's data in one line, so no others are joined;
-    ids are in the data, and comments only keep the connection alive.
-    """
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the data lines that are whole now."""
-        if b"\n" not in chunk:
-            self._rest += chunk
-            return []
-        head, _, rest = chunk.rpartition(b"\n")
-        lines = (self._rest + head).split(b"\n")
-        self._rest = rest
-        return [line[5:].strip() for line in lines if line.startswith(b"data:")]
-
-
-def _frame(data: bytes, where: str) -> wire.Frame:
-    try:
-        record = wire.decode_record(data)
-    except msgspec.MsgspecError as exc:
-        raise UnreachableError(f"the daemon at {where} sent no event of ours: {exc}") from None
-    return wire.Frame(record.seq, record.event, record.step, data)
-
-
-def _checked(url: str) -> str:
-    """Return a daemon's address without a slash at its end.
-
-    Raises:
-        InvalidInputError: it is no http or https address.
-    """
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        hint = "give it as http://HOST:PORT or https://HOST"
-        raise InvalidInputError([Problem("--url", f"'{url}' is no address of a daemon", hint)])
-    return url.rstrip("/")
-
-
-def _decoded(data: bytes, answer: type[T], where: str) -> T:
-    if not data:
-        return None  # type: ignore[return-value]  # 202 and 204: callers that expect it pass Any
-    try:
-        return msgspec.json.decode(data, type=answer)
-    except msgspec.MsgspecError as exc:
-        raise UnreachableError(f"{where} answered, but not as Tailrace does: {exc}") from None
-
-
-def _refusal(status: int, headers: Any, data: bytes, where: str) -> Exception:
-    """Return the error that a refused request stands for."""
-    try:
-        document = msgspec.json.decode(data, type=wire.ProblemDocument)
-    except msgspec.MsgspecError:
-        return UnreachableError(f"{where} answered {status}, and not as Tailrace does")
-    detail = document.detail or document.title
-    match status:
-        case 401 | 403:
-            hint = "set TAILRACE_TOKEN to one that `tailrace token create` made there"
-            return UnreachableError(f"{where} refused: {detail}; {hint}")
-        case 404:
-            return UnknownError(detail)
-        case 409:
-            return ConflictError(detail, state=document.state or "")
-        case 400 | 405 | 413 | 415 | 422:
-            problems = [Problem(e.where, e.problem, e.hint, e.position) for e in document.errors]
-            return InvalidInputError(problems or [Problem("", detail)])
-        case 503:
-            wait = headers.get("Retry-After", "")
-            return UnavailableError(detail, retry_after_s=int(wait) if wait.isdigit() else 1)
-    return UnreachableError(f"{where} answered {status}: {detail}")
+def _named(run: str) -> str:
+    """Return a run's name as it stands in an address: an id, or a ref with its slash."""
+    return quote(run, safe="/")

@@ -1,0 +1,75 @@
+"""What a daemon's answers mean, and what a daemon's address is."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tailrace import wire
+from tailrace.errors import (
+    ConflictError,
+    InvalidInputError,
+    Problem,
+    UnavailableError,
+    UnknownError,
+    UnreachableError,
+)
+
+T = TypeVar("T")
+
+
+def checked(url: str) -> str:
+    """Return a daemon's address without a slash at its end.
+
+    Raises:
+        InvalidInputError: it is no http or https address.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        hint = "give it as http://HOST:PORT or https://HOST"
+        raise InvalidInputError([Problem("--url", f"'{url}' is no address of a daemon", hint)])
+    return url.rstrip("/")
+
+
+def decoded(data: bytes | msgspec.Raw, answer: type[T], where: str) -> T:
+    """Return an answer's body.
+
+    Raises:
+        UnreachableError: it isn't what Tailrace answers.
+    """
+    if not bytes(data):
+        return None  # type: ignore[return-value]  # 202 and 204: callers that expect it pass Any
+    try:
+        return msgspec.json.decode(data, type=answer)
+    except msgspec.MsgspecError as exc:
+        raise UnreachableError(f"{where} answered, but not as Tailrace does: {exc}") from None
+
+
+def refusal(status: int, headers: Any, data: bytes, where: str) -> Exception:
+    """Return the error that a refused request stands for."""
+    try:
+        document = msgspec.json.decode(data, type=wire.ProblemDocument)
+    except msgspec.MsgspecError:
+        return UnreachableError(f"{where} answered {status}, and not as Tailrace does")
+    detail = document.detail or document.title
+    match status:
+        case 401 | 403:
+            hint = "set TAILRACE_TOKEN to one that `tailrace token create` made there"
+            return UnreachableError(f"{where} refused: {detail}; {hint}")
+        case 404:
+            return UnknownError(detail)
+        case 409:
+            return ConflictError(detail, state=document.state or "")
+        case 400 | 405 | 413 | 415 | 422:
+            problems = [Problem(e.where, e.problem, e.hint, e.position) for e in document.errors]
+            return InvalidInputError(problems or [Problem("", detail)])
+        case 503:
+            wait = headers.get("Retry-After", "")
+            return UnavailableError(detail, retry_after_s=int(wait) if wait.isdigit() else 1)
+    return UnreachableError(f"{where} answered {status}: {detail}")
