@@ -1,5 +1,6 @@
 # make demo   analyze this repository and show its report; REPO=URL_OR_PATH analyzes another one
-# make test   run the tests; PYTEST_ARGS='tests/core -k mask' chooses, TEST_JOBS=1 one by one
+# make test   run the tests; PYTEST_ARGS='tests/core -k mask' chooses, TEST_JOBS=1 one by one,
+#             PYTEST_ARGS='-m soak' runs those that take long
 # make lint   ruff and mypy
 # make bench  print the figures of bench/; BENCH_ARGS=--help tells how to choose
 # make venv   only set up, as all of them do first, once

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailrace.core.layers import REACH, Layer
@@ -37,7 +37,7 @@ SHAPES = (
 )
 RULES = MaskRules(SECRETS, SHAPES)
 NEEDLES = [needle for secret in SECRETS.values() for needle in needles_of(secret)]
-BREAKS = rb"""(?:[ \t\r\n]|\\+(?:[nrt]|\r?\n|u000a)|'\$'\\n''|%0[AD]|&#10;|<br>){0,64}"""
+BREAKS = rb"""(?:[ \t\r\n]|\\+(?:[nrt]|\r?\n|u000a)|'\$'\\n''|%0[aAdD]|&#10;|<br>){0,64}"""
 CHAINS = [
     BREAKS.join(map(re.escape, lines))
     for lines in (
@@ -142,7 +142,6 @@ def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(bounds)]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(outputs, st.lists(st.integers(0, 10_000), max_size=8), st.lists(st.booleans(), max_size=12))
 def test_any_cutting_and_any_flushes_give_what_the_reference_gives(
     data: bytes, places: list[int], flushes: list[bool]
@@ -153,7 +152,7 @@ def test_any_cutting_and_any_flushes_give_what_the_reference_gives(
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10_000, derandomize=False)
 @given(outputs, st.lists(st.integers(0, 10_000), max_size=8), st.lists(st.booleans(), max_size=12))
 def test_the_reference_agrees_ten_thousand_times(
     data: bytes, places: list[int], flushes: list[bool]
@@ -181,7 +180,6 @@ EDGES = (Shape("edges", r"\bAKIA[0-9A-F]{16}\b"), Shape("jwt", r"\beyJ[\w-]{10,}
          Shape("line", r"^abc\.d[a-z]*$"))  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.sampled_from(AUTHORIZATION), max_size=16).map(b"".join),
     st.lists(st.integers(0, 10_000), max_size=8),

@@ -46,7 +46,7 @@ def _check_operation(
     turns = itertools.count()
 
     @settings(
-        max_examples=examples, deadline=None, database=None, derandomize=examples < 10,
+        max_examples=examples, derandomize=examples < 10,
         phases=[Phase.generate], suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(operation.as_strategy(generation_mode=mode))

@@ -109,7 +109,7 @@ async def _ask(site: Site, method: str, path: str, headers: dict[str, str], body
     return int(line.split()[1])
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def _fuzz(data: st.DataObject, *, site: Site, ids: dict[str, str], ask: Any) -> None:
     method = data.draw(

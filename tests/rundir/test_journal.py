@@ -109,7 +109,7 @@ def test_a_log_whose_bytes_are_missing_becomes_a_notice(run: RunDir) -> None:
 
 
 @given(st.binary(max_size=400), st.integers(1, 64))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_no_bytes_in_a_journal_can_break_its_readers_or_writers(
     run: RunDir, garbage: bytes, limit: int
 ) -> None:

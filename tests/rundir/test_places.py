@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace import wire
@@ -50,7 +50,6 @@ def line_places(data: bytes) -> list[int]:
     return [n for n in range(len(data)) if n == 0 or data[n - 1 : n] == b"\n"]
 
 
-@settings(max_examples=60)
 @given(PIECES, st.integers(0, 12))
 def test_the_last_lines_are_those_that_began_last(
     pieces: list[tuple[str, bytes]], lines: int
@@ -86,7 +85,6 @@ def _text(frame: wire.Frame) -> str:
     return text
 
 
-@settings(max_examples=60)
 @given(PIECES)
 def test_a_line_is_found_by_its_number(pieces: list[tuple[str, bytes]]) -> None:
     """Also one that began within a slice or goes on over several."""
@@ -99,7 +97,6 @@ def test_a_line_is_found_by_its_number(pieces: list[tuple[str, bytes]]) -> None:
                 assert places.line_start(run, step, 1, number) == place
 
 
-@settings(max_examples=60)
 @given(PIECES)
 def test_open_lines_are_what_follows_the_last_newline(pieces: list[tuple[str, bytes]]) -> None:
     """At every event."""

@@ -30,7 +30,7 @@ def deep(path: Path, levels: int) -> None:
 
 def test_a_tree_of_any_depth_is_measured_and_removed(tmp_path: Path) -> None:
     """Neither the stack, nor a path's length, nor the number of descriptors is a bound."""
-    deep(tmp_path / "tree", 8_000)
+    deep(tmp_path / "tree", 3_000)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (120, before[1]))
     try:
