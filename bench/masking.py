@@ -19,7 +19,8 @@ from pathlib import Path
 
 import yaml
 
-from tailrace.core.mask import Masker, MaskRules
+from tailrace.core.mask import Masker
+from tailrace.core.mask_rules import MaskRules
 from tailrace.core.needles import needles_of
 from tailrace.core.shapes import load_shapes
 

@@ -20,7 +20,7 @@ import msgspec
 from tailrace import wire
 from tailrace.core import events
 from tailrace.core.lines import LineCounter
-from tailrace.core.mask import MaskRules
+from tailrace.core.mask_rules import MaskRules
 from tailrace.core.run import Snapshot
 from tailrace.core.ulid import new_ulid
 from tailrace.errors import ConflictError, InvalidInputError, Problem

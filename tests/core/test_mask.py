@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailrace.core.layers import REACH, Layer
-from tailrace.core.mask import BLOCK, OPEN, Masker, MaskRules, SecretTooShortError
+from tailrace.core.mask import BLOCK, OPEN, Masker
+from tailrace.core.mask_rules import MaskRules, SecretTooShortError
 from tailrace.core.needles import needles_of
 from tailrace.core.scanner import Found, ScanStream
 from tailrace.core.shapes import Shape

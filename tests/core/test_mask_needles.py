@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from programs import require
-from tailrace.core.mask import MaskRules
+from tailrace.core.mask_rules import MaskRules
 from tailrace.core.needles import LINE_LENGTH, SHORTEST, needles_of
 
 TRICKY = "p@ss'w\"o r\\d/é&<€>$`!~+=%{}"

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from tailrace.core import patterns
-from tailrace.core.mask import Masker, MaskRules
+from tailrace.core.mask import Masker
+from tailrace.core.mask_rules import MaskRules
 from tailrace.core.shapes import Shape, ShapeError, load_shapes
 from token_examples import KEPT, TOKENS
 

@@ -64,7 +64,7 @@ async def _report(
 
 async def _look_from_here(session: Session, names: list[str]) -> wire.DoctorReport:
     """Look as ``tailrace run`` without a daemon would; makes no folder."""
-    from tailrace.core.mask import MaskRules
+    from tailrace.core.mask_rules import MaskRules
     from tailrace.doctor.examination import examine
     from tailrace.rundir.layout import StateDir
     from tailrace.undumpable import become_undumpable

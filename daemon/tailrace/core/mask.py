@@ -31,7 +31,7 @@ leave, in order. Three rules tell, from cheap to exact:
 - After a line feed only chains and needles with a line feed in them can be
   under way (shapes never reach over one), and only such a needle's part up to
   one of its line feeds can end there: one look-up of the last eight bytes.
-- Whatever is `MaskRules.reach` bytes old is decided: no needle is longer, and
+- Whatever is the rules' `reach` bytes old is decided: no needle is longer, and
   no head. This bounds what is held of a line without end.
 - When the timer asks for an open line (`Masker.flush`), its tail is searched
   for the earliest place from which a needle or a head could still become
@@ -41,170 +41,31 @@ leave, in order. Three rules tell, from cheap to exact:
 Covered bytes leave at once, as ``***``: whatever comes can only add to them.
 So can a run and a block, which are state and hold nothing back.
 
-Secrets that a step tells later (`MaskRules.with_values`) come as layers with
-databases of their own, merged like the digits of a binary counter, so that a
-thousand of them cost no quadratic time, up to a size that compiles in a blink;
-a new layer reads the bytes that the masker still has. Those are the last
-``reach`` bytes, emitted or not.
+What is looked for is `tailrace.core.mask_rules`. Secrets that a step tells later
+come as layers with databases of their own; a new layer reads the bytes that the
+masker still has. Those are the last ``reach`` bytes, emitted or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tailrace.core.chains import Chain
-from tailrace.core.layers import REACH, Layer, shape_layer
-from tailrace.core.needles import SHORTEST, chains_of, needles_of, trimmed
+from tailrace.core.layers import REACH, Layer
+from tailrace.core.needles import SHORTEST
 from tailrace.core.scanner import Found, ScanStream
-from tailrace.core.shapes import Rule, Run, Shape
+from tailrace.core.shapes import Rule, Run
+
+if TYPE_CHECKING:
+    from tailrace.core.mask_rules import MaskRules
 
 MASK: Final = b"***"
 BLOCK: Final = 64 * 1024  # bytes that a block without an end covers
 OPEN: Final = 64 * 1024  # bytes of a line without end that are gathered before some leave
 
-_MERGED: Final = 600  # needles of several late values that are compiled anew together: 0.1 s
-
 _NEVER: Final = -(1 << 62)
 
 Span = tuple[int, int]  # covered bytes: first offset, offset after the last
-
-
-class SecretTooShortError(ValueError):
-    """A secret has fewer than `needles.SHORTEST` characters; ``name`` is its name."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"{name} is shorter than {SHORTEST} characters, and masking it would destroy the log; "
-            "use a longer value, or don't declare it as a secret"
-        )
-        self.name = name
-
-
-def check_length(name: str, value: str) -> None:
-    """Check that a secret can be masked.
-
-    Raises:
-        SecretTooShortError: it is shorter than four characters.
-    """
-    if not can_be_masked(value):
-        raise SecretTooShortError(name)
-
-
-def can_be_masked(value: str) -> bool:
-    """Tell whether a secret is long enough: a shorter one would hide half the log."""
-    return len(trimmed(value)) >= SHORTEST
-
-
-class MaskRules:
-    """What is masked in a run: secrets by name, and shapes on top of `shapes.ALWAYS`.
-
-    Immutable, shared by all streams of the process; not to be shared between
-    threads. Compiling takes 1 to 2 ms a secret; shapes take 50 to 80 ms, but
-    once a process: ``MaskRules({}, shapes)`` beforehand saves the wait.
-
-    Raises:
-        SecretTooShortError: a secret is shorter than four characters.
-        PatternError: a shape's pattern can't be read (`load_shapes` tells it better).
-        ExpressionError: it is too large.
-    """
-
-    def __init__(
-        self,
-        secrets: Mapping[str, str],
-        shapes: Sequence[Shape] = (),
-        *,
-        layers: tuple[Layer, ...] = (),  # what is compiled already; see `with_values`
-    ) -> None:
-        for name, value in secrets.items():
-            check_length(name, value)
-        self._layers = layers or (shape_layer(tuple(shapes)),)
-        if secrets:
-            self._layers += (_layer_of(secrets.values()),)
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """What was compiled together: secrets and shapes, then secrets that came later."""
-        return self._layers
-
-    @cached_property
-    def reach(self) -> int:
-        """A match that isn't whole yet has begun at most so many bytes ago."""
-        return max(REACH, *(layer.longest for layer in self._layers))
-
-    @property
-    def most_held(self) -> int:
-        """A masker holds back so many bytes at most."""
-        return self.reach + OPEN
-
-    @cached_property
-    def reaches_over_lines(self) -> bool:
-        """Some needle holds a line feed."""
-        return any(layer.reaches_over_lines for layer in self._layers)
-
-    def with_values(self, values: Iterable[str]) -> MaskRules:
-        """Return rules that mask *values* too: secrets that a step told of later.
-
-        Many at once cost less than one after the other: one takes up to 0.1 s,
-        a thousand some 2 s.
-
-        Raises:
-            SecretTooShortError: one is shorter than four characters.
-        """
-        needles: set[bytes] = set()
-        chains: dict[Chain, None] = {}
-        for value in values:
-            check_length("the value to mask", value)
-            needles |= needles_of(value)
-            chains |= dict.fromkeys(chains_of(value))
-        for layer in self._layers:
-            needles.difference_update(layer.needles)
-            for chain in layer.chains:
-                chains.pop(chain, None)
-        if not needles and not chains:
-            return self
-        layers = list(self._layers)
-        while (size := len(layers[-1].needles)) and size <= 2 * len(needles):
-            if size + len(needles) > _MERGED:
-                break
-            merged = layers.pop()
-            needles.update(merged.needles)
-            chains |= dict.fromkeys(merged.chains)
-        return MaskRules({}, layers=(*layers, Layer(needles, chains)))
-
-    def mask_text(self, text: str) -> str:
-        """Return one whole value with its secrets masked: a label, a command, a message.
-
-        The very same object comes back where there is nothing to mask. What
-        can't be UTF-8 becomes U+FFFD in a text that is changed.
-        """
-        masker = Masker(self)
-        masked = masker.feed(_encoded(text)) + masker.close()
-        return masked.decode("utf-8", "replace") if masker.masks else text
-
-    def would_mask(self, text: str) -> bool:
-        """Tell whether there is anything to mask in *text*."""
-        masker = Masker(self)
-        masker.feed(_encoded(text))
-        masker.close()
-        return masker.masks > 0
-
-
-def _layer_of(secrets: Iterable[str]) -> Layer:
-    needles: set[bytes] = set()
-    chains: dict[Chain, None] = {}
-    for secret in secrets:
-        needles |= needles_of(secret)
-        chains |= dict.fromkeys(chains_of(secret))
-    return Layer(needles, chains)
-
-
-def _encoded(text: str) -> bytes:
-    try:
-        return text.encode("utf-8", "surrogateescape")  # names of files are such
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
 
 
 class Masker:

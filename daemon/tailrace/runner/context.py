@@ -15,7 +15,8 @@ import msgspec
 
 from tailrace.core.events import Artifact
 from tailrace.core.graph import transitive_needs
-from tailrace.core.mask import Masker, MaskRules
+from tailrace.core.mask import Masker
+from tailrace.core.mask_rules import MaskRules
 from tailrace.core.narration import Totals
 from tailrace.core.plan import ParamValue, Plan, RunFile, StepPlan
 from tailrace.core.walk import StatusFunctions, Walk

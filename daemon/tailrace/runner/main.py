@@ -13,7 +13,7 @@ import msgspec
 
 from tailrace import wire
 from tailrace.core import events
-from tailrace.core.mask import MaskRules
+from tailrace.core.mask_rules import MaskRules
 from tailrace.core.plan import ParamValue, RunFile
 from tailrace.core.walk import Walk
 from tailrace.errors import ConflictError, InvalidInputError, Problem

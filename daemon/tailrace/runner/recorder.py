@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from tailrace import wire
 from tailrace.core.events import Event, masked_fields
 from tailrace.core.lines import Slice
-from tailrace.core.mask import MaskRules
+from tailrace.core.mask_rules import MaskRules
 from tailrace.rundir.journal import JournalWriter
 from tailrace.rundir.layout import RunDir
 

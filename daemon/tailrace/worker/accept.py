@@ -18,7 +18,7 @@ import msgspec
 
 from tailrace import wire
 from tailrace.core import events
-from tailrace.core.mask import MaskRules, can_be_masked
+from tailrace.core.mask_rules import MaskRules, can_be_masked
 from tailrace.core.plan import CloneAction, ParamValue, Plan, RunFile
 from tailrace.core.units import format_bound, format_size
 from tailrace.errors import InvalidInputError, Problem, TailraceError, UnavailableError

@@ -36,7 +36,7 @@ from typing import Final
 import msgspec
 
 from tailrace import cgroup, wire
-from tailrace.core.mask import MaskRules
+from tailrace.core.mask_rules import MaskRules
 from tailrace.settings import Settings
 from tailrace.undumpable import become_undumpable
 

@@ -11,7 +11,7 @@ import msgspec
 
 from tailrace import wire
 from tailrace.core import events
-from tailrace.core.mask import MaskRules
+from tailrace.core.mask_rules import MaskRules
 from tailrace.core.plan import ParamValue, Plan, RunFile, StepPlan
 from tailrace.core.ulid import new_ulid
 from tailrace.pipeline.expressions import Scope, TemplateError, render, text_of

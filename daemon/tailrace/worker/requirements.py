@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from tailrace.bubblewrap import UnusableError, find_bubblewrap
-from tailrace.core.mask import MaskRules, SecretTooShortError, check_length
+from tailrace.core.mask_rules import MaskRules, SecretTooShortError, check_length
 from tailrace.core.plan import Requires
 from tailrace.core.units import format_bound
 from tailrace.errors import InvalidInputError, Problem

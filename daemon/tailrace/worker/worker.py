@@ -20,7 +20,7 @@ import structlog
 
 from tailrace import wire
 from tailrace.core import admission
-from tailrace.core.mask import MaskRules
+from tailrace.core.mask_rules import MaskRules
 from tailrace.core.plan import RunFile
 from tailrace.core.run import Snapshot
 from tailrace.errors import (
