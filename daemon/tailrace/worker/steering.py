@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
+
+import msgspec
 
 from tailrace import wire
 from tailrace.core.events import Control
+from tailrace.core.mask_rules import MaskRules
 from tailrace.errors import UnavailableError
 from tailrace.rundir.control import send_command
-from tailrace.rundir.layout import RunDir
+from tailrace.rundir.layout import RunDir, StateDir
 from tailrace.rundir.lock import try_lock
+from tailrace.store.index import RunRow
 from tailrace.worker.live import LiveRun
+from tailrace.worker.lives import Lives
+from tailrace.worker.queue import Queue
 from tailrace.worker.unstarted import Reason, end_unstarted
 
 _REMEMBERED: Final = 1_000  # answers by run and id: asked again, the same is said again
@@ -44,6 +51,63 @@ class Answers:
             if len(self._answers) > _REMEMBERED:
                 self._answers.popitem(last=False)
         return reply
+
+
+class Steering:
+    """Takes the commands of all runs, and remembers what was answered.
+
+    ``row`` finds a run or raises `UnknownError`, ``usual_handover`` tells what
+    to mask for runs without a handover of their own, and ``on_cancelled`` is
+    called with the id of a run that was cancelled in the queue.
+    """
+
+    def __init__(
+        self,
+        state: StateDir,
+        queue: Queue,
+        lives: Lives,
+        *,
+        row: Callable[[str], RunRow],
+        usual_handover: Callable[[], wire.Handover],
+        on_cancelled: Callable[[str], None],
+    ) -> None:
+        self._state = state
+        self._queue = queue
+        self._lives = lives
+        self._row = row
+        self._usual_handover = usual_handover
+        self._on_cancelled = on_cancelled
+        self._answers = Answers()
+
+    async def steer(self, run_id: str, command: wire.Command) -> wire.Reply:
+        """Hand a command to a run and return the answer: as `Worker.steer`."""
+        if known := self._answers.known(run_id, command):
+            return known
+        row = self._row(run_id)
+        reply: wire.Reply | None = None
+        if run_id in self._queue:
+            if command.command != "cancel":
+                return wire.Reply(
+                    status="conflict", state="queued", reason=f"{row.ref} hasn't started"
+                )
+            reply = await cancel_queued(self._state.run(run_id), self._masked(run_id, command))
+            if reply is not None:
+                self._on_cancelled(run_id)
+        if reply is None:
+            live = self._lives.get(run_id)
+            reply = await ask_runner(live, command) if live else has_ended(row.ref, row.status)
+        return self._answers.keep(run_id, command, reply)
+
+    def _masked(self, run_id: str, command: wire.Command) -> wire.Command:
+        """Return the command as it may be written; a runner masks what it is sent itself."""
+        waiting = self._queue.get(run_id)
+        handover = (waiting and waiting.handover) or self._usual_handover()
+        rules = MaskRules(handover.secrets, handover.shapes)
+        return msgspec.structs.replace(
+            command,
+            reason=command.reason and rules.mask_text(command.reason),
+            by=rules.mask_text(command.by),
+        )
 
 
 async def ask_runner(live: LiveRun, command: wire.Command) -> wire.Reply:

@@ -19,23 +19,15 @@ import msgspec
 import structlog
 
 from tailrace import wire
-from tailrace.core import admission
-from tailrace.core.mask_rules import MaskRules
-from tailrace.core.plan import RunFile
 from tailrace.core.run import Snapshot
-from tailrace.errors import (
-    ConflictError,
-    InvalidInputError,
-    UnavailableError,
-    UnknownError,
-)
+from tailrace.errors import ConflictError, UnavailableError, UnknownError
 from tailrace.pipeline.catalog import Catalog
 from tailrace.pipeline.model import Pipeline
 from tailrace.rundir.attempts import remove_attempts
 from tailrace.rundir.changes import Changes
 from tailrace.rundir.feed import Feed
 from tailrace.rundir.layout import StateDir
-from tailrace.rundir.lock import is_held, try_lock
+from tailrace.rundir.lock import is_held
 from tailrace.rundir.snapshot import read_run_file, read_snapshot
 from tailrace.settings import Settings
 from tailrace.store.index import RunRow
@@ -59,17 +51,10 @@ from tailrace.worker.repeat import repeat_of
 from tailrace.worker.requirements import Requirements
 from tailrace.worker.schedule import Scheduler
 from tailrace.worker.secrets import SecretStore
-from tailrace.worker.steering import (
-    RUNNER_GAUGES,
-    Answers,
-    ask_runner,
-    cancel_queued,
-    has_ended,
-    runner_gauges,
-)
+from tailrace.worker.starter import Starter
+from tailrace.worker.steering import RUNNER_GAUGES, Steering, runner_gauges
 from tailrace.worker.submission import Repeat, Started, Submission
 from tailrace.worker.tasks import Tasks
-from tailrace.worker.unstarted import Reason, end_unstarted
 from tailrace.worker.workspace import remove_workspace
 
 log = structlog.get_logger()
@@ -109,18 +94,14 @@ class Worker:
         self._intake: Intake
         self._pulse: Pulse
         self._lives: Lives
+        self._starter: Starter
+        self._steering: Steering
         self._scheduler: Scheduler
         self._clock = clock
-        self._base_url: str | None = None
-        self._begun = False
-        self._closing = False  # no more run is started
-        self._short_of_room = False  # the last look found less than limits.min_free
         self._queue = Queue()
         self._board = Board()
         self._tasks = Tasks()
         self._presence = Presence(self._all_gone, gone_s=gone_s)
-        self._answers = Answers()
-        self._replaced: set[str] = set()  # runs that were told to end for a newer one
         self._finished: OrderedDict[str, Snapshot] = OrderedDict()
         self._known: set[str] = set()  # run folders that were looked at
         self._runs_changed = 0  # the runs folder's time when it was looked at
@@ -150,8 +131,26 @@ class Worker:
                 on_change=self._changed,
                 on_end=self._ended,
                 on_orphan=self._orphaned,
-                handover=self._handover_again,
+                handover=lambda file: self._starter.handover_again(file),  # noqa: PLW0108 - made next
                 target=self._target,
+            )
+            self._starter = Starter(
+                self.state,
+                self.settings,
+                self._acceptor,
+                self._queue,
+                self._lives,
+                self._tasks,
+                steer=self.steer,
+                on_end=self._refresh,
+            )
+            self._steering = Steering(
+                self.state,
+                self._queue,
+                self._lives,
+                row=self._row,
+                usual_handover=lambda: self._acceptor.usual_handover,
+                on_cancelled=self._leave_queue,
             )
             self._intake = Intake(
                 self._acceptor, self.settings, self.index, self._lives, self._queue, self._accepted
@@ -182,14 +181,13 @@ class Worker:
 
     async def begin(self, base_url: str | None) -> None:
         """Start runs from now on; *base_url* is where people reach this daemon."""
-        self._base_url = base_url
-        self._begun = True
+        self._starter.begin(base_url)
         with contextlib.suppress(OSError):  # told, and tried again, when a run starts
             await self._lives.fork_server.start()
             await self._lives.fork_server.make_ready(self._acceptor.usual_handover)
         self._lives.may_start = True
         self._lives.look_after_all()
-        self._admit()
+        self._starter.admit()
         self._tasks.start(self._scheduler.keep(), name="keep the schedule")
 
     def reload(self, settings: Settings, catalog: Catalog, secrets: SecretStore) -> None:
@@ -197,9 +195,10 @@ class Worker:
         acceptor = Acceptor(self.state, settings, catalog, secrets, None)
         self.settings, self.catalog, self._acceptor = settings, catalog, acceptor
         self._intake.reload(acceptor, settings)
+        self._starter.reload(acceptor, settings)
         work = self._lives.fork_server.make_ready(acceptor.usual_handover)
         self._tasks.start(work, name="make the fork server ready")
-        self._admit()
+        self._starter.admit()
 
     @property
     def requirements(self) -> Requirements:
@@ -212,7 +211,7 @@ class Worker:
         Their ``always()`` steps run. What waits in the queue goes on waiting,
         for the next worker. Being cancelled leaves to themselves those that live.
         """
-        self._closing = True
+        self._starter.stop()
         command = wire.Command(command="cancel", id="daemon stops", reason=reason, via="daemon")
 
         async def ask(run_id: str) -> None:
@@ -228,7 +227,7 @@ class Worker:
 
     async def __aexit__(self, *exc: object) -> None:
         """Stop admitting, and let go of everything; live runs go on."""
-        self._closing = True
+        self._starter.stop()
         self._scheduler.stop()
         self._presence.close()
         self._board.close()
@@ -245,8 +244,7 @@ class Worker:
             try:
                 self.index.look_after()
                 self._lives.look_after_all()
-                if self._short_of_room:
-                    self._admit()
+                self._starter.look_for_room()
                 if self._note_runs_folder():
                     new = run_ids(self.state) - self._known - {self._intake.making}
                     for run_id in sorted(new):
@@ -281,7 +279,7 @@ class Worker:
                 self._presence.expect(run_id)  # its streams ended with the daemon before us
         else:
             self._queue.add(run_file, None)
-            self._admit()
+            self._starter.admit()
 
     # ---- starting ----------------------------------------------------------------------------
 
@@ -357,104 +355,24 @@ class Worker:
             self._queue.add(run_file, accepted.handover)
         else:
             self._queue.add(run_file, accepted.handover, accepted.lock_fd)
-        self._admit()
-
-    def _admit(self) -> None:
-        """Start what may start, and end what newer runs replace. Called after every change."""
-        if not self._begun or self._closing:
-            return
-        decision = admission.decide(
-            self._lives.entries, self._queue.entries, max_runs=self.settings.max_runs
-        )
-        for run_id, newer in decision.superseded.items():
-            if run_id not in self._replaced:
-                self._replaced.add(run_id)
-                self._tasks.start(self._replace(run_id, newer), name=f"replace {run_id}")
-        if decision.start and self._has_room():
-            for run_id in decision.start:
-                self._start(run_id)
-
-    def _has_room(self) -> bool:
-        """Whether the disk has room for runs to start; those that wait do so until it has."""
-        try:
-            self._acceptor.check_disk()
-        except UnavailableError as exc:
-            if not self._short_of_room:
-                log.warning("runs_wait_for_room", waiting=len(self._queue), reason=str(exc))
-            self._short_of_room = True
-            return False
-        if self._short_of_room:
-            log.info("runs_start_again")
-        self._short_of_room = False
-        return True
-
-    def _start(self, run_id: str) -> None:
-        """Hand a run from the queue to a runner."""
-        waiting = self._queue.pop(run_id)
-        run = self.state.run(run_id)
-        lock_fd = waiting.lock_fd if waiting.lock_fd is not None else try_lock(run.lock)
-        try:
-            run_file = read_run_file(run)
-        except (OSError, msgspec.MsgspecError) as exc:  # deleted by hand
-            log.error("run_unreadable", run_id=run_id, reason=str(exc))
-            return
-        if lock_fd is None:  # somebody else has it in hand
-            self._lives.adopt(run, run_file)
-            return
-        try:
-            handover = waiting.handover or self._acceptor.handover(run_file)
-        except InvalidInputError as exc:
-            self._tasks.start(self._end_impossible(run_id, lock_fd, exc), name=f"end {run_id}")
-            return
-        handover = msgspec.structs.replace(handover, public_url=self._base_url)
-        self._lives.start(Accepted(run=run, run_file=run_file, lock_fd=lock_fd, handover=handover))
-
-    def _handover_again(self, run_file: RunFile) -> wire.Handover:
-        handover = self._acceptor.handover(run_file)
-        return msgspec.structs.replace(handover, public_url=self._base_url)
-
-    async def _end_impossible(self, run_id: str, lock_fd: int, exc: InvalidInputError) -> None:
-        lost = exc.problems[0].where == "params"  # its parameters held a secret
-        reason = Reason(
-            status="error",
-            cause="; ".join(problem.problem for problem in exc.problems),
-            cause_code="lost" if lost else "requirement",
-        )
-        try:
-            await asyncio.to_thread(end_unstarted, self.state.run(run_id), reason)
-        finally:
-            os.close(lock_fd)
-        self._refresh(run_id)
-        self._admit()
-
-    async def _replace(self, run_id: str, newer: admission.Entry) -> None:
-        command = wire.Command(
-            command="cancel",
-            id=f"superseded by {newer.run_id}",
-            reason=f"newer run {newer.ref}",
-            cause_code="superseded",
-            by=newer.ref,
-            via="queue",
-        )
-        with contextlib.suppress(UnavailableError, UnknownError):  # its end is what counts
-            await self.steer(run_id, command)
+        self._starter.admit()
 
     # ---- what becomes of runs ----------------------------------------------------------------
 
     def _changed(self, live: LiveRun) -> None:
         self._put(row_of(live.file, live.snapshot))
-        self._admit()  # one that waits for an answer holds no place
+        self._starter.admit()  # one that waits for an answer holds no place
 
     def _ended(self, live: LiveRun) -> None:
         self._remember(live.run.id, live.snapshot)
         self._presence.forget(live.run.id)
-        self._replaced.discard(live.run.id)
+        self._starter.forget(live.run.id)
         self._tasks.start(self._tidy(live), name=f"tidy {live.file.ref}")
-        self._admit()
+        self._starter.admit()
 
     def _orphaned(self, live: LiveRun) -> None:
         self._queue.add(live.file, None)
-        self._admit()
+        self._starter.admit()
 
     async def _tidy(self, live: LiveRun) -> None:
         """Remove what nobody needs any more, where the runner died before its clean-up."""
@@ -511,41 +429,15 @@ class Worker:
             UnknownError: there is no such run.
             UnavailableError: its runner doesn't answer.
         """
-        if known := self._answers.known(run_id, command):
-            return known
-        row = self._row(run_id)
-        reply: wire.Reply | None = None
-        if run_id in self._queue:
-            if command.command != "cancel":
-                return wire.Reply(
-                    status="conflict", state="queued", reason=f"{row.ref} hasn't started"
-                )
-            reply = await cancel_queued(self.state.run(run_id), self._masked(run_id, command))
-            if reply is not None:
-                self._leave_queue(run_id)
-        if reply is None:
-            live = self._lives.get(run_id)
-            reply = await ask_runner(live, command) if live else has_ended(row.ref, row.status)
-        return self._answers.keep(run_id, command, reply)
-
-    def _masked(self, run_id: str, command: wire.Command) -> wire.Command:
-        """Return the command as it may be written; a runner masks what it is sent itself."""
-        waiting = self._queue.get(run_id)
-        handover = (waiting and waiting.handover) or self._acceptor.usual_handover
-        rules = MaskRules(handover.secrets, handover.shapes)
-        return msgspec.structs.replace(
-            command,
-            reason=command.reason and rules.mask_text(command.reason),
-            by=rules.mask_text(command.by),
-        )
+        return await self._steering.steer(run_id, command)
 
     def _leave_queue(self, run_id: str) -> None:
         if run_id in self._queue:
             self._queue.pop(run_id)
-        self._replaced.discard(run_id)
+        self._starter.forget(run_id)
         self._presence.forget(run_id)
         self._refresh(run_id)
-        self._admit()
+        self._starter.admit()
 
     async def delete(self, run_id: str) -> None:
         """Remove a finished run's folder, and its workspace unless a retry works in it.
