@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import getpass
 import os
 import stat
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tailrace import wire
+from tailrace.cli.journal import journal_events
 from tailrace.cli.source import Asked
-from tailrace.core.events import LAST_EVENTS, Control
+from tailrace.core.events import Control
 from tailrace.core.units import parse_duration
 from tailrace.errors import (
     ConflictError,
@@ -25,12 +25,9 @@ from tailrace.errors import (
     UnknownError,
 )
 from tailrace.pipeline.catalog import Catalog
-from tailrace.rundir.changes import Changes
 from tailrace.rundir.control import send_command
-from tailrace.rundir.journal import JournalReader
 from tailrace.rundir.layout import RunDir, StateDir
 from tailrace.rundir.lock import is_held, try_lock
-from tailrace.rundir.places import last_lines, tail_frames
 from tailrace.rundir.snapshot import read_run_file, read_snapshot
 from tailrace.settings import Settings
 from tailrace.store.steady import SteadyIndex
@@ -43,7 +40,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 18
 _LISTEN_S = 5.0  # how long a runner may take until it listens
-_LOOK_S = 1.0  # how often the lock is looked at while the journal is still
 
 
 class Folders:
@@ -182,7 +178,7 @@ class Folders:
             raise UnknownError(f"there is no run '{run_id}'; `tailrace runs` lists them")
         return run_view(read_snapshot(run), None)
 
-    async def events(
+    def events(
         self,
         run_id: str,
         *,
@@ -193,35 +189,15 @@ class Folders:
         texts: bool = True,
     ) -> AsyncGenerator[list[wire.Frame], None]:
         """Give a run's events as its journal has them."""
-        run = self._state.run(run_id)
-        try:
-            if tail is not None:
-                last = await asyncio.to_thread(last_lines, run, tail, step=step)
-                frames = await asyncio.to_thread(lambda: list(tail_frames(run, last)))
-                after = last.upto
-                if shown := _of_step(frames, step):
-                    yield shown
-                if frames and frames[-1].event in LAST_EVENTS:
-                    return
-            if not follow:
-                # Bounded by now: a run that floods would never be caught up with.
-                upto = after if tail is not None else last_lines(run, 0).upto
-            reader = JournalReader(run, after=after, texts=texts)
-            try:
-                async with Changes() as changes, changes.of(run.journal) as changed:
-                    found = (
-                        _growing(reader, run, changed, self._settle)
-                        if follow
-                        else _until(reader, upto)
-                    )
-                    async with contextlib.aclosing(found) as batches:
-                        async for frames in batches:
-                            if shown := _of_step(frames, step):
-                                yield shown
-            finally:
-                reader.close()
-        except FileNotFoundError:
-            raise UnknownError(f"the run '{run_id}' has been deleted") from None
+        return journal_events(
+            self._state.run(run_id),
+            after=after,
+            tail=tail,
+            step=step,
+            follow=follow,
+            texts=texts,
+            settle=self._settle,
+        )
 
     def log_reader(self, run_id: str) -> Callable[[str, int, int, int], bytes] | None:
         """Return what reads a log of that run; bytes that aren't there read as none."""
@@ -341,39 +317,6 @@ class Folders:
         self._indexed().remove(run_id)
 
 
-async def _until(reader: JournalReader, upto: int) -> AsyncGenerator[list[wire.Frame], None]:
-    """Give a journal's events up to that one."""
-    while reader.seq < upto and (frames := await asyncio.to_thread(reader.read, _CHUNK)):
-        yield [frame for frame in frames if frame.seq <= upto]
-
-
-async def _growing(
-    reader: JournalReader, run: RunDir, changed: asyncio.Event, settle: Callable[[RunDir], None]
-) -> AsyncGenerator[list[wire.Frame], None]:
-    """Give a journal's events until the last one."""
-    while True:
-        changed.clear()
-        while frames := await asyncio.to_thread(reader.read, _CHUNK):
-            yield frames
-            if frames[-1].event in LAST_EVENTS:
-                return
-        await _wait(run, changed, settle)
-
-
-async def _wait(run: RunDir, changed: asyncio.Event, settle: Callable[[RunDir], None]) -> None:
-    """Return when the journal may have grown; settle the run whose runner died."""
-    while True:
-        try:
-            async with asyncio.timeout(_LOOK_S):
-                await changed.wait()
-                return
-        except TimeoutError:
-            pass
-        if not is_held(run.lock) and read_snapshot(run).status != "queued":
-            await asyncio.to_thread(settle, run)  # its runner died, and no daemon lives
-            return
-
-
 def _spawn(accepted: Accepted) -> None:
     """Start the runner, which outlives us."""
     from tailrace.worker.spawn import spawn_runner
@@ -424,14 +367,6 @@ def _no_runner(run: RunDir, exc: Exception) -> TailraceError:
         return TailraceError(f"the runner of {ref} doesn't answer: {exc}")
     what = "is queued, and no daemon runs" if snapshot.status == "queued" else "lost its runner"
     return NoRunnerError(f"{ref} {what}", state=snapshot.status)
-
-
-def _of_step(frames: list[wire.Frame], step: str | None) -> list[wire.Frame]:
-    """Return what ``?step=`` leaves of the frames."""
-    if step is None:
-        return frames
-    kept = ("plan", *LAST_EVENTS)
-    return [frame for frame in frames if frame.step == step or frame.event in kept]
 
 
 def _user() -> str:
