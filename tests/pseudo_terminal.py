@@ -21,6 +21,8 @@ _LAUNCH = (
     "os.execv(sys.argv[1], sys.argv[1:])"
 )
 
+_END = b"\0"  # comes after all that the program wrote
+
 
 class PseudoTerminal(AbstractContextManager["PseudoTerminal"]):
     """Runs a program in a terminal of some size; a context manager, which ends it."""
@@ -102,6 +104,9 @@ class PseudoTerminal(AbstractContextManager["PseudoTerminal"]):
         self.until(lambda _: self.process.poll() is not None, within_s=within_s)
         while self._read(0):
             pass
+        os.write(self._slave, _END)  # what the program wrote last may still be on its way
+        self.until(lambda t: t.raw.endswith(_END), within_s=within_s)
+        self.raw = self.raw.removesuffix(_END)
         return self.process.returncode
 
     def _read(self, wait_s: float) -> bool:
@@ -110,7 +115,7 @@ class PseudoTerminal(AbstractContextManager["PseudoTerminal"]):
             return False
         data = os.read(self._master, 1 << 16)
         self.raw += data
-        self._stream.feed(data)
+        self._stream.feed(data.replace(_END, b""))
         return True
 
 
