@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from urllib.parse import quote
 
 from runs import Execution, accept, execute, executing, files_with, plan_of, script
@@ -68,11 +69,16 @@ async def test_a_flood_is_kept_whole(state: StateDir) -> None:
 
 
 async def test_characters_written_byte_by_byte_are_never_cut(state: StateDir) -> None:
-    """Each write is an own record or joins one, but no U+FFFD appears."""
-    text = """exec python3 -c '
-import os, time
-for byte in "h\\u00e9llo \\u20ac \\U0001f642\\n".encode():
-    os.write(1, bytes([byte])); time.sleep(0.03)
+    """Each character is in the log before the next one comes, and no U+FFFD appears."""
+    text = f"""exec {sys.executable} -c '
+import glob, os, time
+written = 0
+for character in "h\\u00e9llo \\u20ac \\U0001f642\\n":
+    for byte in character.encode():
+        os.write(1, bytes([byte])); time.sleep(0.01)
+        written += 1
+    while sum(map(os.path.getsize, glob.glob("{state.runs}/*/steps/slow/1.log"))) < written:
+        time.sleep(0.001)
 '"""
     done = await execute(state, plan_of(script("slow", text)))
 
