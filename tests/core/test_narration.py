@@ -300,6 +300,21 @@ def test_a_cost_that_would_pass_what_readers_can_count_is_not_added(narrator: Na
     assert said(narrator, event="cost", usd=2)[0]["total_usd"] == 2
 
 
+def test_what_is_cut_is_masked_before(narrator: Narrator) -> None:
+    """A piece of a secret would pass every masker that comes later."""
+    secret = "hunt$er?22"
+    knows = Narrator("lint", "Linting", Totals(), mask=lambda text: text.replace(secret, "***"))
+    for name, shown in ((secret, "***"), (f"Bash({secret})", "Bash"), (f"a{secret}", "a")):
+        [call] = said(knows, event="tool", name=name, server=name)
+        assert (call["name"], call["server"]) == (shown, shown)
+    [cited] = said(
+        knows, event="citation", url=f"https://h.example/{secret}", title=f"see {secret}"
+    )
+    assert (cited["url"], cited["title"]) == ("https://h.example/***", "see ***")
+    [cited] = said(knows, event="citation", title=f"see https://h.example/{secret}")
+    assert cited["title"] == "see https://h.example/***"
+
+
 def test_a_question_is_handed_over_once(narrator: Narrator) -> None:
     """An id is good for one question of an attempt: its answer's file may be there already."""
     line = b'{"event":"prompt","id":"p1","question":"Go on?","choices":["y"],"expires":"10m"}'

@@ -122,10 +122,19 @@ _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
 class Narrator:
     """Reads what one attempt says.
 
-    *label* is the step's, for its progress; *totals* are the run's.
+    *label* is the step's, for its progress; *totals* are the run's. *mask* is
+    asked before a text is cut: what is left of a secret, no masker would know.
     """
 
-    def __init__(self, step: str, label: str, totals: Totals) -> None:
+    def __init__(
+        self,
+        step: str,
+        label: str,
+        totals: Totals,
+        *,
+        mask: Callable[[str], str] = lambda text: text,
+    ) -> None:
+        self._masked = mask
         self._step = step
         self._label = label
         self._totals = totals
@@ -206,7 +215,7 @@ class Narrator:
         # One line that already tells how it went stands for a call that is over.
         is_over = item.is_error is not None or item.duration_ms is not None
         finished = is_over if item.phase is None else item.phase == "finished"
-        name = tool_name(item.name)
+        name = self._tool_name(item.name)
         if not name:
             raise _MalformedError("the name of a tool is one word")
         call = ("name", name) if item.id is None else ("id", item.id)
@@ -225,12 +234,18 @@ class Narrator:
                 step=self._step,
                 id=None if item.id is None else shown_id(item.id),
                 name=name,
-                server=None if item.server is None else tool_name(item.server) or None,
+                server=None if item.server is None else self._tool_name(item.server) or None,
                 phase="finished" if finished else "started",
                 is_error=item.is_error if finished else None,
                 duration_ms=None if duration_ms is None else round(duration_ms),
             )
         ]
+
+    def _tool_name(self, name: str) -> str:
+        if tool_name(name) == name:
+            return name
+        masked = self._masked(name)
+        return tool_name(masked) or ("***" if masked != name else "")
 
     def _text(self, item: said.Text, _now: float) -> Told:
         delta = item.text if item.delta is None else item.delta
@@ -241,10 +256,11 @@ class Narrator:
     def _citation(self, item: said.Citation, _now: float) -> Told:
         if item.url is None and item.title is None:
             raise _MalformedError("give it a url or a title")
-        url = None if item.url is None else citable_url(item.url)
+        url = None if item.url is None else citable_url(self._masked(item.url))
         if item.url is not None and url is None:
             raise _MalformedError("the url must be a http or https address")
-        title = None if item.title is None else _ADDRESS.sub(_shown_address, item.title)
+        title = None if item.title is None else self._masked(item.title)
+        title = title and _ADDRESS.sub(_shown_address, title)
         shown = None if item.id is None else shown_id(item.id)
         return [Citation(step=self._step, id=shown, title=title, url=url)]
 

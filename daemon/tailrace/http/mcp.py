@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 
 from tailrace.http.keys import HERE
 from tailrace.http.mcp_runs import RequestRuns
-from tailrace.http.problems import RefusedError
+from tailrace.http.problems import RefusedError, problem
 from tailrace.http.requests import parameters
 from tailrace.http.route import Answer, Route
 from tailrace.mcp.installed import NotInstalledError, import_server
@@ -152,7 +152,11 @@ class _Answer:
             self._body += message.get("body", b"")
 
     def response(self) -> web.Response:
-        """Return the answer."""
+        """Return the answer; a refusal of the SDK's that names no media type is made a problem."""
+        if self._status >= 400 and not any(
+            name.lower() == "content-type" for name, _ in self._headers
+        ):
+            return problem(self._status, self._body.decode("utf-8", "replace"))
         response = web.Response(status=self._status, body=self._body)
         for name, value in self._headers:
             response.headers[name] = value

@@ -79,6 +79,10 @@ class RunContext:
         """What is masked now."""
         return self.recorder.rules
 
+    def mask_text(self, text: str) -> str:
+        """Return a text as the rules of now let it be told."""
+        return self.rules.mask_text(text)
+
     @contextlib.contextmanager
     def disk_guard(self) -> Iterator[None]:
         """Report an OSError of the block as `disk_failed` and go on behind it."""

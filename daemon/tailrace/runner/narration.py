@@ -19,6 +19,7 @@ from tailrace.runner.channel import StepChannel
 from tailrace.runner.context import RunContext
 from tailrace.runner.places import Places
 
+_MASK: Final = b'"mask"'  # in a line that may tell a value to mask
 _PROGRESS_EVERY_S: Final = 0.25
 _TURN: Final = 64 << 10  # bytes
 _REFUSAL: Final = b"clone: "  # how tailrace.runner.clone begins its last line
@@ -35,7 +36,7 @@ class Narration:
         self._ctx, self._step, self._label, self._places = ctx, step.id, label, places
         self._loop = asyncio.get_running_loop()
         self._channel = StepChannel(places.events)
-        self._narrator = Narrator(step.id, label, ctx.totals)
+        self._narrator = Narrator(step.id, label, ctx.totals, mask=ctx.mask_text)
         self._dialect: Dialect | None = None
         if step.narration != "channel":
             self._dialect = Claude() if step.narration == "claude" else Github()
@@ -73,18 +74,33 @@ class Narration:
 
     def _heard(self, heard: Heard) -> bytes:
         now = self._loop.time()
-        self._tell([told for item in heard.said for told in self._narrator.say(item, now)])
+        told = [told for item in heard.said for told in self._narrator.say(item, now)]
+        self._mask(told)
+        self._tell(told)
         return heard.output
 
     def _listen(self, lines: list[bytes]) -> None:
         if lines:
             now = self.last_event = self._loop.time()
-            self._tell([told for line in lines for told in self._narrator.read(line, now)])
+            # Values to mask first: what else came with them may be cut, and is masked before.
+            masks = {
+                n: self._narrator.read(line, now) for n, line in enumerate(lines) if _MASK in line
+            }
+            self._mask([told for each in masks.values() for told in each])
+            self._tell(
+                [
+                    told
+                    for n, line in enumerate(lines)
+                    for told in (masks[n] if n in masks else self._narrator.read(line, now))
+                ]
+            )
 
-    def _tell(self, told: Told) -> None:
+    def _mask(self, told: Told) -> None:
         # Together, because each time costs a compilation; and first, which can only mask more.
         if values := [item.value for item in told if isinstance(item, MaskValue)]:
             self._ctx.mask_values(values)
+
+    def _tell(self, told: Told) -> None:
         for item in told:
             if isinstance(item, MaskValue):
                 self._record(
