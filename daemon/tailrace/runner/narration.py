@@ -153,6 +153,7 @@ class Narration:
                 step=self._step, label=self._label, stage=stage, percent=percent, note=note
             )
         )  # fmt: skip
+        self._write()
 
     def _offer(self, progress: Progress) -> None:
         now = self._loop.time()
