@@ -20,7 +20,7 @@ BENCHMARKS: Final = (
     "stopping",
 )  # fmt: skip
 # Minutes and gigabytes: only when they are named.
-LONG: Final = ("kills", "reliability", "ten_gigabytes", "slow_watchers")
+LONG: Final = ("reliability", "ten_gigabytes", "slow_watchers")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

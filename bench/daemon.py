@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -120,11 +119,6 @@ class Daemon:
         )
         return sock
 
-    def kill(self, number: signal.Signals) -> None:
-        """Send the daemon a signal that ends it, and wait for that; runs go on."""
-        self._process.send_signal(number)
-        self._process.wait(30)
-
     def close(self) -> None:
         """Cancel what still runs, stop the daemon, and wait for both."""
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError, RuntimeError):
@@ -141,16 +135,13 @@ class Daemon:
             self._process.wait()
 
 
-def start_daemon(place: Workshop) -> Daemon:
-    """Start a daemon over the place's state folder, and wait until it serves.
-
-    Raises:
-        RuntimeError: it doesn't.
-    """
+@contextlib.contextmanager
+def serving(pipelines: Mapping[str, Any]) -> Iterator[Daemon]:
+    """Give a daemon with these pipelines in a temporary state folder."""
+    _raise_descriptor_limit()
     environ = {key: value for key, value in os.environ.items() if not key.startswith("TAILRACE_")}
     environ |= {"TAILRACE_LIMITS__LOG": f"{LOG_LIMIT >> 30}G", "TAILRACE_SECRET_SECRET": SECRET}
-    (place.state / "address").unlink(missing_ok=True)  # an earlier daemon's
-    with open(place.folder / "daemon.log", "ab") as log:
+    with workshop(pipelines) as place, open(place.folder / "daemon.log", "wb") as log:
         process = subprocess.Popen(
             [
                 *(str(Path(sys.executable).with_name("tailrace")), "serve"),
@@ -162,22 +153,9 @@ def start_daemon(place: Workshop) -> Daemon:
             stderr=log,
             env=environ,
         )
-    daemon = Daemon(place, process)
-    try:
-        daemon.wait_ready()
-    except BaseException:
-        daemon.close()
-        raise
-    return daemon
-
-
-@contextlib.contextmanager
-def serving(pipelines: Mapping[str, Any]) -> Iterator[Daemon]:
-    """Give a daemon with these pipelines in a temporary state folder."""
-    _raise_descriptor_limit()
-    with workshop(pipelines) as place:
-        daemon = start_daemon(place)
+        daemon = Daemon(place, process)
         try:
+            daemon.wait_ready()
             yield daemon
         finally:
             daemon.close()

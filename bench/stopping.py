@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import shlex
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -11,38 +12,42 @@ from typing import Any, Final
 from bench.figure import Figure, Goal
 from bench.workshop import Workshop, read_journal, workshop
 from tailrace import wire
-from tailrace.core.nasty_trees import NAMES, nasty_tree
+from tailrace.prove.marks import Mark, end_all, look
+from tailrace.prove.trees import TREES, script
 from tailrace.rundir.control import send_command
 from tailrace.rundir.layout import RunDir
 
 _GRACE_MS: Final = 500
 _READY_S: Final = 60.0
-_TREES: Final = 200
+_CANCELS: Final = 200
 
 
 def measure(*, quick: bool) -> list[Figure]:
     """Cancel runs in which each step is another tree; return who survived, and the longest stop."""
-    token = time.time_ns()
-    steps = {
-        f"t{n}": {"run": nasty_tree(name, token), "grace": f"{_GRACE_MS}ms"}
-        for n, name in enumerate(NAMES)
-    }
-    rounds = 1 if quick else -(-_TREES // len(NAMES))
+    rounds = 1 if quick else -(-_CANCELS // len(TREES))
     kills: list[dict[str, Any]] = []
     survivors = 0
-    with workshop({"nasty": {"parallel": len(steps), "steps": steps}}) as place:
-        for _ in range(rounds):
-            events = _cancelled(place, len(steps))
-            kills += [item["kill"] for item in events if item["event"] == "step_finished"]
-            survivors += len(_processes_with(str(token)))
-            (mechanism,) = [i["containment"] for i in events if i["event"] == "started"]
+    with tempfile.TemporaryDirectory(prefix="tailrace-bench-") as folder:
+        mark = Mark.make(Path(folder), f"mark-{time.time_ns()}")
+        grow = f"PROOF_FOLDER={shlex.quote(str(mark.folder))}; "
+        steps = {
+            f"t{n}": {"run": grow + script(tree), "grace": f"{_GRACE_MS}ms"}
+            for n, tree in enumerate(TREES)
+        }
+        with workshop({"nasty": {"parallel": len(steps), "steps": steps}}) as place:
+            for _ in range(rounds):
+                events = _cancelled(place, len(steps))
+                kills += [item["kill"] for item in events if item["event"] == "step_finished"]
+                survivors += len(look([mark])[mark.text])
+                (mechanism,) = [i["containment"] for i in events if i["event"] == "started"]
+        end_all([mark])
     reported = sum(len(kill["survivors"]) for kill in kills)
     forced = sum(kill["forced"] for kill in kills)
     return [
         Figure(
             name="survivors", value=survivors + reported, unit="processes",
             goal=Goal(kind="most", limit=0),
-            note=f"after {len(kills)} cancels of {len(NAMES)} kinds of trees, {forced} processes "
+            note=f"after {len(kills)} cancels of {len(TREES)} kinds of trees, {forced} processes "
             f"killed; containment: {mechanism}",
         ),
         Figure(
@@ -73,16 +78,3 @@ def _wait_ready(run: RunDir, count: int) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError("the trees didn't come up")
         time.sleep(0.02)
-
-
-def _processes_with(word: str) -> list[int]:
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and int(folder.name) != os.getpid():
-            try:
-                arguments = (folder / "cmdline").read_bytes()  # empty for a zombie
-            except OSError:
-                continue
-            if word.encode() in arguments:
-                found.append(int(folder.name))
-    return found

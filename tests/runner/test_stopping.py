@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
 import sys
-import time
+from pathlib import Path
 
 import pytest
 
-from mechanisms import MECHANISMS, processes_with, require_mechanism
+from mechanisms import MECHANISMS, require_mechanism
 from runs import (
     accept,
     command,
@@ -20,8 +22,10 @@ from runs import (
     script,
 )
 from tailrace.cgroup import cgroups_of
-from tailrace.core.nasty_trees import NAMES, nasty_tree
 from tailrace.core.plan import Retry
+from tailrace.prove.marks import Mark, look
+from tailrace.prove.trees import TREES
+from tailrace.prove.trees import script as tree_script
 from tailrace.rundir.layout import StateDir
 from tailrace.worker.lost import kill_processes
 
@@ -212,18 +216,26 @@ async def test_a_cancel_after_fail_fast_leaves_clean_up_steps_their_time(state: 
     assert execution.told()[-1]["event"] == "aborted"
 
 
+def _grow(tree: str, mark: Mark) -> str:
+    """The script of a step whose processes have a mark."""
+    return f"PROOF_FOLDER={shlex.quote(str(mark.folder))}; {tree_script(tree)}"
+
+
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-async def test_a_cancel_leaves_no_process_of_any_tree(state: StateDir, mechanism: str) -> None:
+async def test_a_cancel_leaves_no_process_of_any_tree(
+    state: StateDir, tmp_path: Path, mechanism: str
+) -> None:
     """Each kill report counts what was signalled and forced, and proves that none is left."""
     require_mechanism(mechanism)
-    token = time.time_ns()
-    trees = {f"t{n}": nasty_tree(name, token) for n, name in enumerate(NAMES)}
+    mark = Mark.make(tmp_path, f"mark-{tmp_path.name}-{os.getpid()}")
+    trees = {f"t{n}": _grow(tree, mark) for n, tree in enumerate(TREES)}
     steps = [script(step, text, grace_ms=200) for step, text in trees.items()]
     run = accept(state, plan_of(*steps, parallel=len(steps)))
     limits = {"containment": mechanism, "steps": len(steps)}
     async with executing(run, settings={"limits": limits}) as execution:
         for step in trees:
             await execution.until("log", step=step, text="ready")
+        assert len(look([mark])[mark.text]) > len(trees)
         await execution.send("cancel")
         await execution.wait()
 
@@ -234,28 +246,28 @@ async def test_a_cancel_leaves_no_process_of_any_tree(state: StateDir, mechanism
         assert (kill["mechanism"], kill["survivors"]) == (mechanism, [])
         assert kill["signalled"] >= 1
     # The last is found at the run's end only, where nothing holds it together.
-    await eventually(lambda: processes_with(str(token)) == [])
+    await eventually(lambda: look([mark])[mark.text] == [])
     assert cgroups_of(run.id) == []
 
 
 @pytest.mark.parametrize("mechanism", ["cgroup", "pidns"])
 async def test_a_dead_runner_leaves_no_process_however_it_hid(
-    state: StateDir, mechanism: str
+    state: StateDir, tmp_path: Path, mechanism: str
 ) -> None:
     """Whoever ends the run kills also what wiped its environment and lost its parent."""
     require_mechanism(mechanism)
-    token = time.time_ns()
-    run = accept(state, plan_of(script("nasty", nasty_tree("hidden", token))))
+    mark = Mark.make(tmp_path, f"mark-{tmp_path.name}-{os.getpid()}")
+    run = accept(state, plan_of(script("nasty", _grow("hiding", mark))))
     async with executing(run, settings={"limits": {"containment": mechanism}}) as execution:
         await execution.until("log", step="nasty", text="ready")
-        await eventually(lambda: len(processes_with(str(token))) >= 3)
+        await eventually(lambda: len(look([mark])[mark.text]) >= 3)
         execution.process.kill()
         await execution.process.wait()
-        assert processes_with(str(token)) != []
+        assert look([mark])[mark.text] != []
         # Killing a namespace's init ends the others before they are counted.
         assert kill_processes(run.id) >= (3 if mechanism == "cgroup" else 1)
 
-    await eventually(lambda: processes_with(str(token)) == [])
+    await eventually(lambda: look([mark])[mark.text] == [])
     assert cgroups_of(run.id) == []
 
 

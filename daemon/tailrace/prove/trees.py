@@ -1,4 +1,4 @@
-"""Trees of processes that don't want to be ended, as POSIX shell.
+"""Trees of processes that don't want to be ended, as POSIX shell: for proofs, tests and bench.
 
 ``$NAP`` is a ``sleep`` whose path holds the run's mark, and descriptor 9 a file
 whose path does. Everything is bounded: a storm of forks has at most some fifty
@@ -47,7 +47,10 @@ def in_background() -> str:
 
 
 def script(tree: str) -> str:
-    """Return the script of a step that grows a tree; it prints ``ready`` once that stands."""
+    """Return the script of a step that grows a tree; it prints ``ready`` once that stands.
+
+    ``$PROOF_FOLDER`` must be the folder of the mark that its processes get.
+    """
     return (
         'export NAP="$PROOF_FOLDER/sleep"; exec 9> "$PROOF_FOLDER/held"; '
         f"ready() {{ echo ready; }}; {TREES[tree]}"
