@@ -7,6 +7,8 @@ import shlex
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast, get_args, get_type_hints
 
 import pytest
 
@@ -23,10 +25,14 @@ from runs import (
 )
 from tailrace.cgroup import cgroups_of
 from tailrace.core.plan import Retry
+from tailrace.core.walk import Phase
 from tailrace.prove.marks import Mark, look
 from tailrace.prove.trees import TREES
 from tailrace.prove.trees import script as tree_script
 from tailrace.rundir.layout import StateDir
+from tailrace.runner.engine import Engine
+from tailrace.runner.steering import Steering
+from tailrace.wire import Command
 from tailrace.worker.lost import kill_processes
 
 SLEEPS = "echo ready; sleep 600"
@@ -313,3 +319,31 @@ async def test_a_runner_that_is_told_to_end_cancels_its_run(state: StateDir) -> 
         "aborted", "the runner was told to end by SIGTERM",
     )  # fmt: skip
     assert processes_of(run) == []
+
+
+@pytest.mark.parametrize("name", get_args(get_type_hints(Command)["command"]))
+async def test_a_command_behind_the_last_event_is_refused_and_told_nowhere(name: Any) -> None:
+    """The socket is open a moment longer; who asks then gets the run's end for an answer."""
+    # It has no recorder: a command that tried to tell of itself would fail.
+    engine = SimpleNamespace(ended="success", gauges=dict)
+    reply = await Steering(cast(Engine, engine)).handle(Command(command=name, step="work"))
+
+    if name in ("hello", "gauges"):
+        assert reply.status == "done"
+    else:
+        assert (reply.status, reply.state) == ("conflict", "success")
+        assert reply.reason == "the run has ended: success"
+
+
+async def test_a_run_that_ends_while_it_is_being_paused_is_told_as_ended() -> None:
+    """Its last step may end while it is frozen."""
+    walk = SimpleNamespace(phase=Phase.WALKING)
+    engine = SimpleNamespace(ended=None, paused=False, ctx=SimpleNamespace(walk=walk))
+
+    async def pause() -> None:
+        engine.ended = "error"
+
+    engine.pause = pause
+    reply = await Steering(cast(Engine, engine)).handle(Command(command="pause"))
+
+    assert (reply.status, reply.state) == ("conflict", "error")

@@ -82,6 +82,7 @@ class Engine:
         self._alarm: asyncio.TimerHandle | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._owed: list[events.Event] = []  # events that the disk hasn't taken yet
+        self.ended: str | None = None  # how, from the last event on: nothing is told after it
 
     async def run(self) -> None:
         """Execute the run; returns once the last event is on disk and no step is left.
@@ -454,13 +455,15 @@ class Engine:
         while True:
             try:
                 self._pay()
-                self.ctx.recorder.record(self._last(self.ctx.walk.verdict()), urgent=True)
+                verdict = self.ctx.walk.verdict()
+                self.ctx.recorder.record(self._last(verdict), urgent=True)
             except OSError as exc:
                 if self._loop.time() > deadline:
                     raise
                 self.disk_failed(exc)
                 await asyncio.sleep(_DISK_AGAIN_S)
             else:
+                self.ended = verdict.status
                 break
         with self.ctx.disk_guard():
             self.ctx.recorder.sync()

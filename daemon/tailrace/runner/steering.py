@@ -57,6 +57,8 @@ class Steering:
                 return Reply(status="done", pid=os.getpid())
             case "gauges":
                 return Reply(status="done", gauges=self._engine.gauges())
+            case _ if self._engine.ended is not None:  # its runner is just leaving
+                return self._has_ended(self._engine.ended)
             case "away":
                 return self._tell_away(command)
             case "cancel":
@@ -75,6 +77,9 @@ class Steering:
                 return self._extend(command)
             case "progress":
                 return self._progress(command)
+
+    def _has_ended(self, status: str) -> Reply:
+        return Reply(status="conflict", state=status, reason=f"the run has ended: {status}")
 
     def _tell_away(self, command: Command) -> Reply:
         """Tell watchers that nobody served them for a while; the run didn't notice."""
@@ -104,6 +109,8 @@ class Steering:
         if self._engine.paused:
             return Reply(status="unchanged", seq=self._earlier.get(("pause", None)))
         await self._engine.pause()
+        if self._engine.ended is not None:  # while its last step was being frozen
+            return self._has_ended(self._engine.ended)
         return Reply(status="done", seq=self._tell("pause", command))
 
     def _resume(self, command: Command) -> Reply:
