@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -21,21 +20,28 @@ async def breaking_proxy(
     """
     host, port = target.rsplit(":", 1)
     left = times
+    connections: set[asyncio.Task[None]] = set()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, most: int) -> None:
-        with contextlib.suppress(ConnectionError):
+        try:
             while most > 0 and (data := await reader.read(min(most, 1 << 16))):
                 most -= len(data)
                 writer.write(data)
                 await writer.drain()
-        writer.close()
+        except ConnectionError:
+            pass  # the other side sees it by the close
+        finally:
+            writer.close()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal left
+        task = asyncio.current_task()
+        assert task is not None
+        connections.add(task)
         try:
             head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.IncompleteReadError:  # browsers connect beforehand, and may ask nothing
-            writer.close()
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            writer.close()  # browsers connect beforehand, and may ask nothing
             return
         there, away = await asyncio.open_connection(host, int(port))
         # One request a connection, so that each is looked at.
@@ -47,8 +53,13 @@ async def breaking_proxy(
             tasks.create_task(pump(reader, away, 1 << 60))
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        async with server:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -185,18 +185,25 @@ class Cutter:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         back_reader, back_writer = await asyncio.open_connection(self._host, int(self._port))
         up = asyncio.create_task(self._pass_on(reader, back_writer))
         self._tasks.add(up)
         left = self._after
-        while left > 0 and (data := await back_reader.read(min(left, 4096))):
-            writer.write(data)
-            left -= len(data)
-        await writer.drain()
-        # aiohttp drops what its user hasn't read when a connection breaks: leave it a moment.
-        await asyncio.sleep(0.02)
-        writer.close()
-        back_writer.close()
+        try:
+            while left > 0 and (data := await back_reader.read(min(left, 4096))):
+                writer.write(data)
+                left -= len(data)
+            await writer.drain()
+            # aiohttp drops what its user hasn't read when a connection breaks: leave it a moment.
+            await asyncio.sleep(0.02)
+        except ConnectionError:
+            pass  # the client has gone first
+        finally:
+            writer.close()
+            back_writer.close()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(4096):
