@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -42,3 +43,20 @@ def test_empty_cgroups_of_dead_runners_are_removed_and_live_ones_stay() -> None:
         if dead.exists():
             dead.rmdir()
     assert cgroups_of(f"live{name}") == []
+
+
+def test_who_is_killed_in_the_middle_of_the_trial_leaves_no_process() -> None:
+    """What it started holds its output open: who reads that would wait forever."""
+    require_mechanism("cgroup")
+    killed = "import os; cgroup.RunCgroup.kill = lambda group: os.kill(os.getpid(), 9)"
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", TRY.format(killed)], stdout=subprocess.PIPE
+    ) as process:
+        try:
+            process.communicate(timeout=30)
+        finally:
+            (group,) = cgroups_of(f"probe-{process.pid}")
+            group.kill()
+            assert group.remove()
+
+    assert process.returncode == -signal.SIGKILL

@@ -19,6 +19,7 @@ import functools
 import os
 import platform
 import signal
+import socket
 import struct
 import time
 from collections.abc import Iterator
@@ -223,25 +224,20 @@ def _clone_and_move(libc: ctypes.PyDLL, folder_fd: int, flags: int) -> int:
 
 
 def _try_kill(group: RunCgroup) -> None:
-    woken, wake = os.pipe2(os.O_CLOEXEC)
-    try:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
         pid = clone_into(group.fd)
         if pid == 0:
             try:
-                os.write(wake, b".")
-                while True:
-                    signal.pause()
+                ours.close()
+                theirs.send(b".")
+                theirs.recv(1)  # until it is killed, or we are: nobody else would end it
             finally:
                 os._exit(1)
-        os.close(wake)
-        wake = -1
-        os.read(woken, 1)  # it is in, or has ended
+        theirs.close()
+        ours.recv(1)  # it is in, or has ended
         group.kill()
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    finally:
-        for opened in (woken, wake):
-            if opened >= 0:
-                os.close(opened)
     if status != -signal.SIGKILL:
         raise OSError(errno.EPERM, f"no process can be started in a cgroup below {group.path}")
 
