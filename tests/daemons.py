@@ -43,6 +43,15 @@ class Daemon:
             run: dict[str, Any] = await answer.json()
             return run
 
+    async def end_runs(self) -> None:
+        """Cancel what goes on, and wait for its end: the daemon's stop would leave it."""
+        for run in (await self.get("/runs"))["runs"]:
+            if run["finished_at"] is None:
+                path = f"{self.url}/api/v1/runs/{run['id']}/cancel"
+                async with self.client.post(path) as answer:
+                    assert answer.status in (202, 409), await answer.text()
+                await self.until_final(run["id"])
+
     async def until_final(self, run_id: str) -> dict[str, Any]:
         """Follow a run to its end; return it."""
         async with self.client.get(f"{self.url}/api/v1/runs/{run_id}/events") as stream:

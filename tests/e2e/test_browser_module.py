@@ -83,6 +83,7 @@ async def test_a_page_elsewhere_starts_a_run_and_resumes_by_itself(tmp_path: Pat
         refused, seen = await page.evaluate(REFUSED, [daemon.url, daemon.token])
         await browser.close()
         runs = (await daemon.get("/runs?pipeline=says"))["runs"]
+        await daemon.end_runs()
 
     assert [run["id"] for run in runs] == [shown["run"]]
     assert shown["breaks"] == 3

@@ -207,6 +207,7 @@ async def test_a_token_reaches_as_far_as_everywhere(daemon: Daemon) -> None:
                 assert answer.content_type == "application/problem+json"
     async with daemon.client.get(f"{daemon.url}/mcp") as answer:
         assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+    await daemon.end_runs()
 
 
 async def test_a_connection_that_dies_harms_no_run(daemon: Daemon) -> None:
