@@ -27,7 +27,7 @@ async def test_a_leader_that_dies_before_the_loop_looks_again_has_its_exit_statu
         leader.signal_group(signal.SIGTERM)
         while is_alive(leader.pid):
             time.sleep(0.001)  # noqa: ASYNC251 - the loop must not hear of it
-        kill = await Containment(leader, {}, set()).stop(grace_s=5)
+        kill = await Containment(leader, {"TAILRACE_RUN_ID": "of this test"}, set()).stop(grace_s=5)
     finally:
         os.close(leader.output)
 
@@ -77,14 +77,15 @@ async def held(argv: list[str], folder: Path, mechanism: str) -> AsyncIterator[C
     """A process of ours in a mechanism; it is ended, and its cgroup removed."""
     require_mechanism(mechanism)
     gate = ["sh", "-c", 'until test -e "$0"; do sleep 0.01; done; exec "$@"', str(folder / "go")]
-    leader = start([*gate, *argv], cwd=folder, env=dict(os.environ))
+    marker = {"TAILRACE_RUN_ID": str(folder)}  # this process has children that aren't the test's
+    leader = start([*gate, *argv], cwd=folder, env={**os.environ, **marker})
     group = None
     if mechanism == "cgroup":
         group = RunCgroup(base(), f"test-{leader.pid}")
         (group.path / "cgroup.procs").write_text(str(leader.pid))
         leader.group = group
     (folder / "go").touch()
-    containment = Containment(leader, {}, set())
+    containment = Containment(leader, marker, set())
     try:
         yield containment
     finally:
