@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.soak  # half a minute of a suite that has four
 def test_a_quick_round_of_all_benchmarks_fills_the_table() -> None:
     """Every figure is there with its goal, and nothing could not be measured."""
     done = subprocess.run(
@@ -33,6 +36,7 @@ def test_a_quick_round_of_all_benchmarks_fills_the_table() -> None:
     assert "0 processes" in survivors
 
 
+@pytest.mark.soak  # half a minute of a suite that has four
 def test_the_long_benchmarks_can_be_tried_in_seconds() -> None:
     """Those that take minutes in full; the proofs have a test of their own."""
     done = subprocess.run(
