@@ -113,7 +113,7 @@ def test_nodes_know_their_line_and_column_in_characters() -> None:
         (b"? [a]\n: b\n", 1, 3, "file: a key must be text"),
         (b"a: !!python/name:os.system x\n", 1, 4,
          "a: the tag 'tag:yaml.org,2002:python/name:os.system' means nothing here"),
-        (b"a: " + b"[" * 20_000, 1, 67, "a: nested deeper than 64 levels"),
+        (b"a: " + b"[" * 70 + b"]" * 70, 1, 67, "a: nested deeper than 64 levels"),
         (b"a: b\n" * 1 + b"c: " + b"x" * (1 << 20), 1, 1, "file: is over 1 MiB"),
     ],
 )  # fmt: skip
@@ -122,6 +122,12 @@ def test_a_file_that_is_no_pipeline_is_one_clear_mistake(
 ) -> None:
     """Where it is, and what."""
     assert refusal(data) == (line, column, message)
+
+
+def test_the_depth_of_a_hostile_file_ends_nothing_but_its_reading() -> None:
+    """Parsers with a bound of their own stop before ours is reached, elsewhere on the line."""
+    _, _, message = refusal(b"a: " + b"[" * 20_000)
+    assert message.endswith(": nested deeper than 64 levels")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from tailrace.pipeline.spelling import suggest
 MAX_BYTES: Final = 1 << 20  # of a file, and of what its anchors expand to
 MAX_DEPTH: Final = 64  # a pipeline needs five
 
+_TOO_DEEP: Final = (f"nested deeper than {MAX_DEPTH} levels", "flatten this")
+
 # libyaml where PyYAML was built with it; the pure loader gives the same events, slower.
 _LOADER: Final[Any] = getattr(yaml, "CLoader", yaml.Loader)
 _UNPRINTABLE: Final = re.compile(
@@ -225,7 +227,7 @@ class _Builder:
 
     def _open(self, event: Any, node: Sequence | Mapping) -> None:
         if len(self._stack) >= MAX_DEPTH:
-            self._stop(event, f"nested deeper than {MAX_DEPTH} levels", "flatten this")
+            self._stop(event, *_TOO_DEEP)
         if self._stack and self._is_key():
             self._stop(event, "a key must be text", "quote it, or write 'key: value'")
         self._check_tag(event)
@@ -322,6 +324,8 @@ def _syntax_mistake(error: yaml.YAMLError, text: str) -> Mistake:
     problem = getattr(error, "problem", None) or "isn't YAML"
     if mark is None:
         return Mistake(1, 1, "file", f"isn't YAML: {problem}", "save it as UTF-8 text")
+    if "nesting depth" in problem:  # libyaml looks ahead, and has a bound of its own: 1,000
+        return Mistake(mark.line + 1, mark.column + 1, "file", *_TOO_DEEP)
     context_mark = getattr(error, "context_mark", None)
     if context_mark is not None and context_mark.line != mark.line:
         context = getattr(error, "context", "")
