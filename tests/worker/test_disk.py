@@ -19,6 +19,7 @@ from daemons import Daemon, serving
 from disks import failing_disk, fill, fill_but, make_read_only, small_disk
 from runs import eventually, processes_of, read_events
 from tailrace.rundir.layout import RunDir
+from tailrace.rundir.lock import is_held
 
 PIPELINES = {
     "good": "steps:\n  only:\n    run: echo well\n",
@@ -88,6 +89,8 @@ async def test_a_step_that_fills_the_disk_fails_by_a_cause_that_names_it(
     told = check_whole(run_of(daemon, run))
     assert told[-2]["cause_code"] == "disk"
 
+    # The runner gives back the room that it kept when it has told the end.
+    await eventually(lambda: not is_held(run_of(daemon, run).lock))
     fill(daemon.state.path)
     assert (await daemon.get(f"/runs/{run['id']}"))["status"] == "error"
     assert "free" in await refused(daemon, "good") or "space" in await refused(daemon, "good")
