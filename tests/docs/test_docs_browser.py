@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.async_api import async_playwright
-
 from between import page_server
+from browser import browser_page
 from daemons import serving
 from documents import ROOT, House, blocks_of
 from programs import require
@@ -62,16 +61,11 @@ async def test_the_script_of_the_readme_runs_in_the_console_of_the_daemons_page(
         script = script.replace(address, repo)
     token = (house.state / "token").read_text().strip()
     said: list[str] = []
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = await browser.new_page()
+    async with browser_page() as page:
         await page.goto(f"http://{house.address}/?token={token}")
         page.on("console", lambda m: said.append(m.text) if m.type == "log" else None)
         async with page.expect_console_message(lambda message: message.text == "success"):
             await page.evaluate(f"() => {{ {script} }}")
-        await browser.close()
     assert said[:2] == ["Cloning repository", "Cloning into '.'..."]
     assert said[-1] == "success"
 
@@ -94,11 +88,7 @@ async def test_the_page_of_the_how_to_shows_a_clone_behind_its_web_server(
     (tmp_path / "watch.html").write_text(html)
     token = (house.state / "token").read_text().strip()
     with web_server(tmp_path, house.address) as origin:
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(
-                executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
-            )
-            page = await browser.new_page()
+        async with browser_page() as page:
             await page.goto(f"{origin}/?token={token}")
             assert page.url == f"{origin}/"
             await page.goto(f"{origin}/watch.html")
@@ -108,7 +98,6 @@ async def test_the_page_of_the_how_to_shows_a_clone_behind_its_web_server(
             )
             shown = await page.text_content("#output") or ""
             told = await page.evaluate(OVER_WEBSOCKET)
-            await browser.close()
     assert told == ["plan", 1000]
     assert re.search(r"== Cloning repository\nCloning into", shown)
     assert "subject First commit\n" in shown
@@ -134,14 +123,10 @@ async def test_the_page_of_another_origin_shows_the_steps_and_a_report(
         settings += f"git: {{local_paths: ['{repo}']}}\n"
         async with (
             serving(tmp_path, shipped, settings=settings, env=house.env) as daemon,
-            async_playwright() as playwright,
+            browser_page() as page,
         ):
             html = html.replace("http://127.0.0.1:8470", daemon.url)
             pages["/steps.html"] = html.replace("https://github.com/pallets/flask", repo)
-            browser = await playwright.chromium.launch(
-                executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
-            )
-            page = await browser.new_page()
             await page.goto(f"{origin}/steps.html#{daemon.token}")
             button = page.get_by_text("Download the report")
             await button.wait_for(timeout=40_000)
@@ -149,6 +134,5 @@ async def test_the_page_of_another_origin_shows_the_steps_and_a_report(
             async with page.expect_download() as download:
                 await button.click()
             report = (await (await download.value).path()).read_text()
-            await browser.close()
     assert "Cloning repository: success" in shown
     assert report.startswith("<!doctype html>")

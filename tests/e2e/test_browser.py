@@ -7,9 +7,8 @@ import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.async_api import async_playwright
-
 from between import breaking_proxy
+from browser import browser_page
 from daemons import serving
 from programs import require
 
@@ -35,12 +34,8 @@ async def test_a_page_of_ten_lines_shows_a_clone_live_and_reconnects_start_nothi
     async with (
         serving(tmp_path, {"clone": CLONE}, settings=allow) as daemon,
         breaking_proxy(urlsplit(daemon.url).netloc, after=2_500, times=2) as origin,
-        async_playwright() as playwright,
+        browser_page() as page,
     ):
-        browser = await playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = await browser.new_page()
         await page.goto(f"{origin}/?token={daemon.token}")
         assert "token" not in page.url
         html = PAGE.replace("REPO", str(repo))
@@ -53,7 +48,6 @@ async def test_a_page_of_ten_lines_shows_a_clone_live_and_reconnects_start_nothi
             "document.getElementById('seen').textContent.includes('summary ')", timeout=40_000
         )
         shown = await page.text_content("#seen") or ""
-        await browser.close()
         runs = (await daemon.get("/runs"))["runs"]
 
     assert len(runs) == 1

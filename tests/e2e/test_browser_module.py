@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.async_api import async_playwright
-
 from between import breaking_proxy, page_server
+from browser import browser_page
 from daemons import serving
 from programs import require
 
@@ -72,16 +71,11 @@ async def test_a_page_elsewhere_starts_a_run_and_resumes_by_itself(tmp_path: Pat
         breaking_proxy(
             urlsplit(daemon.url).netloc, after=1_200, times=3, requests=b"POST /api/v1/runs HTTP"
         ) as proxy,
-        async_playwright() as playwright,
+        browser_page() as page,
     ):
-        browser = await playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = await browser.new_page()
         await page.goto(app)
         shown: dict[str, Any] = await page.evaluate(FOLLOWED, [proxy, daemon.token])
         refused, seen = await page.evaluate(REFUSED, [daemon.url, daemon.token])
-        await browser.close()
         runs = (await daemon.get("/runs?pipeline=says"))["runs"]
         await daemon.end_runs()
 

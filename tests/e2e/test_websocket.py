@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import async_playwright
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedOK
 
+from browser import browser_page
 from daemons import Daemon, serving
 from programs import require
 from runs import processes_of
@@ -230,11 +230,7 @@ async def test_a_browser_watches_and_cancels(daemon: Daemon) -> None:
     """With its cookie, from our own page; a page of another origin gets nothing."""
     require("chromium")
     run = await daemon.start("stubborn")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = await browser.new_page()
+    async with browser_page() as page:
         await page.goto(f"{daemon.url}/?token={daemon.token}")
         code, told = await page.evaluate(PAGE, run["id"])
         # Another port is another origin, but cookies don't tell ports apart: it is sent along.
@@ -244,7 +240,6 @@ async def test_a_browser_watches_and_cancels(daemon: Daemon) -> None:
         await page.goto("http://127.0.0.1:8080/")
         script = PAGE.replace("${location.host}", daemon.url.removeprefix("http://"))
         foreign = await page.evaluate(script, run["id"])
-        await browser.close()
     assert code == 1000
     assert told[0] == "plan"
     assert "control" in told
