@@ -19,6 +19,8 @@ from typing import Final
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("house")  # each source is parsed once, not by each process
+
 ROOT: Final = Path(__file__).parent.parent
 PACKAGE: Final = ROOT / "daemon/tailrace"
 SOURCES: Final = tuple(
