@@ -37,6 +37,7 @@ MAY_IMPORT: Final = {
     "undumpable": set(),
     "bubblewrap": {"errors"},
     "search_path": set(),
+    "whole_file": set(),
     "settings": set(),
     "logs": {"settings"},
     "systemd": {"errors"},
@@ -46,7 +47,7 @@ MAY_IMPORT: Final = {
     "agent": {"report"},
     "settings_check": {"errors", "settings"},
     "settings_file": {"core", "errors", "pipeline", "settings", "settings_check"},
-    "client": {"core", "errors", "wire"},
+    "client": {"core", "errors", "whole_file", "wire"},
     "rundir": {"core", "errors", "settings", "wire"},
     "runner": {
         "bubblewrap", "cgroup", "core", "errors", "pipeline", "rundir", "search_path", "settings",
@@ -72,7 +73,8 @@ MAY_IMPORT: Final = {
     "cli": {
         "client", "core", "doctor", "errors", "http", "logs", "mcp", "pipeline", "prove", "rundir",
         "settings",
-        "settings_file", "store", "systemd", "undumpable", "views", "wire", "worker",
+        "settings_file", "store", "systemd", "undumpable", "views", "whole_file", "wire",
+        "worker",
     },
 }  # fmt: skip
 

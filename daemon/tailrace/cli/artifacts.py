@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from tailrace.cli.main import global_options
 from tailrace.cli.session import Session, current, run_async
+from tailrace.whole_file import written_whole
 
 if TYPE_CHECKING:
     from tailrace.cli.source import Source
@@ -77,19 +77,12 @@ async def _get(source: Source, run_id: str, name: str, output: str | None) -> No
             await write(chunk)
         return
     path = Path(output) if output is not None else Path(safe_name(name))
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        if output is None and os.path.lexists(path):
-            raise click.UsageError(f"{path} exists; name another file with -o")
-        with open(partial, "wb") as file:
-            file.write(first)
-            async for chunk in chunks:
-                file.write(chunk)
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
+    if output is None and os.path.lexists(path):
+        raise click.UsageError(f"{path} exists; name another file with -o")
+    with written_whole(path) as file:
+        file.write(first)
+        async for chunk in chunks:
+            file.write(chunk)
     say(f"wrote {path}")
     sys.stderr.flush()
 

@@ -25,6 +25,7 @@ from tailrace.client.stream import EndedError, Lateness, SseParser, frame_of
 from tailrace.client.told import Told, told_of
 from tailrace.core.events import LAST_EVENTS, Aborted, Summary
 from tailrace.errors import ConflictError, UnavailableError, UnreachableError
+from tailrace.whole_file import written_whole
 
 T = TypeVar("T")
 
@@ -262,15 +263,9 @@ class Client:
         Raises:
             OSError: it can't be written.
         """
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.part")
-        try:
-            with partial.open("wb") as file:
-                async for chunk in self.artifact(run, name):
-                    file.write(chunk)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with written_whole(path) as file:
+            async for chunk in self.artifact(run, name):
+                file.write(chunk)
 
     # ---- streams -----------------------------------------------------------------------------
 
