@@ -145,6 +145,10 @@ def test_what_is_left_out_keeps_its_default(text: str) -> None:
             "tailrace.yaml:1:27: git.private_addresses[0]: 'x' is no",
         ),
         ("git: {credentials: {h.org: {}}}", "tailrace.yaml:1:28: git.credentials.h.org: needs"),
+        (
+            "git: {credentials: {'https://h.org': {secret: A}}}",
+            "tailrace.yaml:1:38: git.credentials.https://h.org: is no host with a path",
+        ),
         ("masking: {shapes: maybe}", "tailrace.yaml:1:19: masking.shapes: expects true or false"),
         ("log: {level: warn}", "tailrace.yaml:1:14: log.level: expects one of debug, error"),
         ("step_env: {A-B: c}", "tailrace.yaml:1:17: step_env.A-B: is no name of a variable"),

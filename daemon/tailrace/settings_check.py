@@ -82,6 +82,9 @@ def _git(settings: Settings) -> Iterator[Problem]:
                 f"git.local_paths[{place}]", f"'{path}' is relative", "write the whole path"
             )
     for scope, credential in settings.git.credentials.items():
+        if "://" in scope or "@" in scope or not scope.partition("/")[0]:
+            hint = "write host or host/path-prefix, such as git.example.org/acme"
+            yield Problem(f"git.credentials.{scope}", "is no host with a path", hint)
         if (credential.secret is None) == (credential.ssh_key is None):
             yield Problem(
                 f"git.credentials.{scope}", "needs either secret or ssh_key", "name one secret"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailrace.core.git_policy import GitPolicy, address_allowed, check_policy
+from tailrace.core.git_policy import GitPolicy, address_allowed, check_policy, covers
 from tailrace.core.git_url import parse_git_url
 
 DEFAULT = GitPolicy()
@@ -94,3 +94,27 @@ def test_a_network_in_the_settings_covers_mapped_addresses() -> None:
     assert address_allowed("::ffff:10.0.0.1", policy, trusted=False)
     assert address_allowed("fd00::1", policy, trusted=False)
     assert not address_allowed("192.168.0.1", policy, trusted=False)
+
+
+@pytest.mark.parametrize(
+    ("scope", "text", "held"),
+    [
+        ("git.test", "https://git.test/acme/app", True),
+        ("GIT.test", "https://git.test:8443/acme/app", True),
+        ("git.test:8443", "https://git.test:8443/acme/app", True),
+        ("git.test:8443", "https://git.test/acme/app", False),
+        ("git.test/acme", "https://git.test/acme/app", True),
+        ("git.test/acme/", "git@git.test:acme/app", True),
+        ("git.test/acme/app", "https://git.test/acme/app", True),
+        ("git.test/acme", "https://git.test/acme-evil/app", False),
+        ("git.test/acme", "https://git.test/%61cme/app", False),
+        ("test", "https://git.test/acme", False),
+        ("::1", "https://[::1]/r", True),
+        ("[::1]:8443", "https://[::1]:8443/r", True),
+    ],
+)
+def test_a_credential_goes_to_its_host_and_below_its_path(
+    scope: str, text: str, held: bool
+) -> None:
+    """Whole names of folders are compared, and a host stands for all its ports."""
+    assert covers(scope, parse_git_url(text)) is held

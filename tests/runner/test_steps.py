@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from git_server import make_repository
 from runs import accept, eventually, execute, executing, plan_of, processes_of, script
 from tailrace.core.plan import CloneAction, CommandAction, Retry, StepLimits, StepPlan
 from tailrace.rundir.layout import StateDir
@@ -351,6 +352,25 @@ async def test_a_step_that_isn_t_echoed_does_not_show_its_command(state: StateDi
 
     assert "cmd" not in done.told("step_started", step="a")[0]
     assert done.told("step_started", step="b")[0]["cmd"] == "echo hi"
+
+
+@pytest.mark.parametrize("leads_to", ["other", "/tmp"])
+async def test_a_link_at_the_place_of_a_clone_is_removed_and_not_followed(
+    state: StateDir, tmp_path: Path, leads_to: str
+) -> None:
+    """Another clone keeps its files, and a link out of the workspace is no obstacle."""
+    source = make_repository(tmp_path / "source")
+    source.commit("First", file="x")
+    clone = StepPlan(
+        id="clone", base="clone", label="clone", needs=("before",),
+        action=CloneAction(url=str(source.path), path="clone"),
+    )  # fmt: skip
+    before = script("before", f"mkdir other; touch other/kept; ln -s {leads_to} clone")
+    after = script("after", "ls other; test ! -L clone && ls clone", "clone")
+
+    done = await execute(state, plan_of(before, clone, after))
+
+    assert done.text("after") == "kept\nfile\n"
 
 
 async def test_a_clone_that_can_not_be_done_says_why_in_its_cause(state: StateDir) -> None:

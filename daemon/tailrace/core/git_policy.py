@@ -91,6 +91,19 @@ def check_policy(url: GitUrl, policy: GitPolicy, *, trusted: bool) -> Refusal | 
     return None
 
 
+def covers(scope: str, url: GitUrl) -> bool:
+    """Tell whether a key of ``git.credentials``, ``host`` or ``host/path-prefix``, holds *url*.
+
+    The host may have a port; without one it holds every port.
+    """
+    host, _, prefix = scope.partition("/")
+    path, prefix = url.path.strip("/"), prefix.strip("/")
+    named = f"[{url.host}]" if ":" in url.host else url.host
+    if host.lower() not in {url.host, named, f"{named}:{url.port}"}:
+        return False
+    return not prefix or f"{path}/".startswith(f"{prefix}/")
+
+
 def refuse_address(host: str) -> Refusal:
     """Return the refusal of a host with an address that `address_allowed` doesn't let pass."""
     return Refusal(

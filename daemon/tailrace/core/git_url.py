@@ -200,6 +200,7 @@ def _parse_scp(user: str | None, host: str, path: str) -> GitUrl:
         raise GitUrlError("no path stands after the host", "write git@host:path")
     if path.startswith("-"):
         raise GitUrlError("the path can't begin with '-'", "write ssh://host/path")
+    _check_steps(path)
     return GitUrl(
         scheme="ssh",
         host=_checked_host(host),
@@ -217,7 +218,15 @@ def _check_path(path: str, scheme: str) -> None:
         raise GitUrlError("the path has a '\\' in it", "write '/'")
     if "#" in path and scheme in {"https", "http"}:
         raise GitUrlError("the address has a '#' in it", "name a branch, tag or commit as ref")
-    _decoded(path)
+    decoded = _decoded(path)
+    if scheme != "file":
+        _check_steps(decoded)
+
+
+def _check_steps(path: str) -> None:
+    """Refuse a path that its server may read as another one: a credential is for one prefix."""
+    if not {".", ".."}.isdisjoint(path.split("/")):
+        raise GitUrlError("the path has a '.' or '..' between its slashes", "write it without")
 
 
 def _decoded(text: str | None) -> str:

@@ -30,6 +30,7 @@ from tailrace.core.git_policy import (
     Refusal,
     address_allowed,
     check_policy,
+    covers,
     refuse_address,
 )
 from tailrace.core.git_url import DEFAULT_PORTS, GitUrl
@@ -196,7 +197,7 @@ def _login(url: GitUrl, credentials: GitCredentials | None) -> str | None:
     if url.username or url.password:
         username, password = url.username, url.password
     elif credentials and credentials.password is not None and url.scheme == "https":
-        if not _covers(credentials.scope, url):
+        if not covers(credentials.scope, url):
             return None
         username, password = credentials.username, credentials.password
     else:
@@ -225,7 +226,7 @@ def _ssh_command(
     if rules.known_hosts:
         options += [f'UserKnownHostsFile="{rules.known_hosts}"', "GlobalKnownHostsFile=/dev/null"]
     credentials = rules.credentials
-    if credentials and credentials.ssh_key and _covers(credentials.scope, url):
+    if credentials and credentials.ssh_key and covers(credentials.scope, url):
         key = credentials.ssh_key.rstrip("\n") + "\n"  # ssh wants the last line ended
         path = files.enter_context(_memory_file(key.encode()))
         options += ["IdentitiesOnly=yes", "IdentityAgent=none", f"IdentityFile={path}"]
@@ -238,15 +239,6 @@ def _ssh_command(
     for option in options:
         command += ["-o", option]
     return shlex.join(command)
-
-
-def _covers(scope: str, url: GitUrl) -> bool:
-    """Whether ``host`` or ``host/path-prefix`` holds *url*."""
-    host, _, prefix = scope.partition("/")
-    path, prefix = url.path.strip("/"), prefix.strip("/")
-    if host.lower() not in {url.host, _server(url)}:
-        return False
-    return not prefix or f"{path}/".startswith(f"{prefix}/")
 
 
 def _resolve(url: GitUrl, rules: AccessRules) -> tuple[str, ...]:

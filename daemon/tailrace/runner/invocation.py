@@ -12,7 +12,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from tailrace.core.git_policy import GitPolicy
+from tailrace.core.git_policy import GitPolicy, covers
 from tailrace.core.git_url import GitInputError, parse_git_url
 from tailrace.core.plan import AskAction, CloneAction, CommandAction, RunAction, StepPlan
 from tailrace.errors import TailraceError
@@ -88,7 +88,7 @@ def _clone(ctx: RunContext, action: CloneAction, scope: Scope) -> Invocation:
         history=action.history,
         submodules=action.submodules,
         workspace=str(ctx.workspace),
-        target=str(inside(ctx.workspace, render(action.path, scope), what="clone.path")),
+        target=str(clone_target(ctx.workspace, render(action.path, scope))),
         trusted=ctx.file.trusted,
         policy=GitPolicy(
             protocols=git.protocols,
@@ -116,10 +116,7 @@ def _credentials(ctx: RunContext, text: str) -> GitCredentials | None:
         url = parse_git_url(text)
     except GitInputError:
         return None  # git isn't started for it either, and the clone says why
-    place = f"{url.host or ''}/{url.path.strip('/')}/"
-    fitting = [
-        key for key in ctx.settings.git.credentials if place.startswith(f"{key.strip('/')}/")
-    ]
+    fitting = [key for key in ctx.settings.git.credentials if covers(key, url)]
     if not fitting:
         return None
     scope = max(fitting, key=len)
@@ -157,14 +154,25 @@ def workdir_of(ctx: RunContext, step: StepPlan, scope: Scope) -> Path:
     return folder
 
 
-def inside(workspace: Path, path: str, *, what: str) -> Path:
+def clone_target(workspace: Path, path: str) -> Path:
+    """Return where a clone goes; a link at its very place isn't followed, but removed there.
+
+    Raises:
+        RefusedStepError: it leads out of the workspace.
+    """
+    return inside(workspace, path, what="clone.path", follow_last=False)
+
+
+def inside(workspace: Path, path: str, *, what: str, follow_last: bool = True) -> Path:
     """Return *path* below the workspace, links followed.
 
     Raises:
         RefusedStepError: it leads out of the workspace.
     """
     root = workspace.resolve()
-    found = (root / path).resolve()
+    whole = root / path
+    keeps_last = not follow_last and whole.name != ".."
+    found = whole.parent.resolve() / whole.name if keeps_last else whole.resolve()
     if not found.is_relative_to(root):
         raise RefusedStepError(f"its {what} {path!r} leads out of the workspace")
     return found
