@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -555,6 +555,10 @@ def test_configured_credentials_go_to_their_scope_over_https_alone(
             assert bench.clone(url, credentials=login(scope), **trust).status == 0
         for scope in ("elsewhere.test", "127.0.0.1/source", "127.0.0.1/source.git/in"):
             assert bench.clone(url, credentials=login(scope), **trust).status == 128
+        server.authorizations.clear()
+        inside = url.replace("/source.git", "/acme/../source.git")
+        ended = bench.clone(inside, credentials=login("127.0.0.1/acme"), **trust)
+        assert (ended.status, server.authorizations) == (2, [])
     with serve_git(tmp_path / "srv") as plain:
         plain.login = "bot:t0k3n"
         ended = bench.clone(f"{plain.url}/source.git", credentials=login("127.0.0.1"))
@@ -695,6 +699,77 @@ def test_local_submodules_come_where_the_setting_allows_the_folder(
 
     assert ended.status == 0, ended.text
     assert (bench.target / "sub" / "file").exists()
+
+
+def _file_that_points(place: Path, foreign: Path) -> None:
+    place.mkdir()
+    (place / ".git").write_text(f"gitdir: {foreign}/.git\n")
+
+
+def _link(place: Path, foreign: Path) -> None:
+    place.mkdir()
+    (place / ".git").symlink_to(foreign / ".git")
+
+
+def _work_tree(place: Path, foreign: Path) -> None:
+    own = make_repository(place).path / ".git"
+    (own / "commondir").write_text(f"{foreign}/.git\n")
+
+
+def _alternate(place: Path, foreign: Path) -> None:
+    make_repository(place)
+    (place / ".git/objects/info/alternates").write_text(f"{foreign}/.git/objects\n")
+
+
+def _alternate_of_alternate(place: Path, foreign: Path) -> None:
+    _alternate(place.with_name("between"), foreign)
+    _alternate(place, place.with_name("between"))
+
+
+def _linked_pack(place: Path, foreign: Path) -> None:
+    pack = make_repository(place).path / ".git/objects/pack"
+    pack.rmdir()
+    pack.symlink_to(foreign / ".git/objects/pack")
+
+
+def _folder_with_suffix(place: Path, foreign: Path) -> None:
+    place.mkdir()
+    place.with_name(f"{place.name}.git").symlink_to(foreign / ".git")
+
+
+@pytest.mark.parametrize(
+    "lead_to",
+    [_file_that_points, _link, _work_tree, _alternate, _alternate_of_alternate, _linked_pack,
+     _folder_with_suffix],
+)  # fmt: skip
+def test_an_allowed_folder_leads_to_no_repository_elsewhere(
+    bench: Bench, tmp_path: Path, lead_to: Callable[[Path, Path], None]
+) -> None:
+    """Whatever git would follow from it; who owns the machine may clone all the same."""
+    foreign = make_repository(tmp_path / "foreign")
+    foreign.commit("Secret", file="x")
+    (tmp_path / "allowed").mkdir()
+    lead_to(tmp_path / "allowed" / "repo", foreign.path)
+    policy = GitPolicy(local_paths=(str(tmp_path / "allowed"),))
+
+    ended = bench.clone(tmp_path / "allowed" / "repo", trusted=False, policy=policy)
+
+    assert (ended.status, "git.local_paths" in ended.last) == (2, True), ended.text
+
+
+def test_a_work_tree_and_borrowed_objects_within_the_allowed_folder_are_cloned(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """What leads from one allowed repository to another one is as fine as they are."""
+    main = make_repository(tmp_path / "allowed" / "main")
+    main.commit("First", file="x")
+    main.git("worktree", "add", "--quiet", str(tmp_path / "allowed" / "tree"), "-b", "side")
+    main.git("clone", "--quiet", "--shared", ".", str(tmp_path / "allowed" / "borrows"))
+    policy = GitPolicy(local_paths=(str(tmp_path / "allowed"),))
+
+    for name in ("main", "tree", "borrows"):
+        ended = bench.clone(tmp_path / "allowed" / name, trusted=False, policy=policy)
+        assert ended.status == 0, ended.text
 
 
 def test_a_submodule_cannot_bring_another_one_along_unchecked(

@@ -35,6 +35,7 @@ from tailrace.core.git_policy import (
 )
 from tailrace.core.git_url import DEFAULT_PORTS, GitUrl
 from tailrace.errors import TailraceError
+from tailrace.runner.local_repository import folders_read
 from tailrace.runner.pinned_relay import relay_to
 
 Resolve = Callable[..., Sequence[tuple[Any, Any, Any, Any, Any]]]  # socket.getaddrinfo
@@ -75,6 +76,9 @@ class AccessRules:
 def check_access(url: GitUrl, rules: AccessRules) -> GitUrl:
     """Return *url*, a local path with its links resolved, if the policy lets it pass.
 
+    So must every folder that the repository there takes its content from,
+    unless the run is trusted.
+
     Raises:
         AccessError: it doesn't, or there is no such folder.
     """
@@ -89,6 +93,12 @@ def check_access(url: GitUrl, rules: AccessRules) -> GitUrl:
     _raise_if(check_policy(real, policy, trusted=rules.trusted))
     if not Path(real.path).is_dir():
         raise AccessError(f"there is no folder {url.path}; give the path of a git repository")
+    if not rules.trusted:
+        try:
+            for folder in folders_read(real.path):
+                _raise_if(check_policy(replace(url, path=folder), policy, trusted=False))
+        except OSError as error:
+            raise AccessError(f"{url.path} can't be looked into: {error.strerror}") from error
     return real
 
 
