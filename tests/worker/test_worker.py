@@ -86,6 +86,36 @@ async def test_a_run_whose_folder_was_removed_is_unknown(yard: Yard) -> None:
         assert worker.list() == ([], None)
 
 
+async def test_a_run_whose_folder_was_removed_while_it_waited_holds_nobody_up(yard: Yard) -> None:
+    """The one before it ends, the one behind it starts, and new ones are accepted."""
+    yard.pipeline("wait", WAIT, **FILE)
+    yard.pipeline("hello")
+    async with yard.worker(max_runs=1) as worker:
+        first, removed, third = [await start(worker, name) for name in ("wait", "hello", "hello")]
+        shutil.rmtree(yard.state.run(removed).path)
+        await worker.steer(first, cancel())
+        assert await ended(worker, first) == "aborted"
+        assert await ended(worker, third) == "success"
+        assert await ended(worker, await start(worker, "hello")) == "success"
+
+
+async def test_a_run_that_cannot_be_read_when_its_turn_comes_starts_when_it_can(yard: Yard) -> None:
+    """A disk comes back, and so do open files; what was accepted isn't lost meanwhile."""
+    yard.pipeline("wait", WAIT, **FILE)
+    yard.pipeline("hello")
+    async with yard.worker(max_runs=1) as worker:
+        first, second = await start(worker, "wait"), await start(worker, "hello")
+        file, aside = yard.state.run(second).run_json, yard.pipelines / "aside"
+        file.rename(aside)
+        file.mkdir()  # reading it is an OSError, as with a failing disk
+        await worker.steer(first, cancel())
+        assert await ended(worker, first) == "aborted"
+        assert worker.snapshot(second).status == "queued"
+        file.rmdir()
+        aside.rename(file)
+        assert await ended(worker, second) == "success"
+
+
 async def test_the_state_is_known_as_soon_as_a_run_is_accepted(yard: Yard) -> None:
     """Whoever submitted can look at once, whether it runs or waits."""
     yard.pipeline("wait", WAIT, **FILE)

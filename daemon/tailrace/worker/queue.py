@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -73,3 +74,13 @@ class Queue:
         """
         self._entries = None
         return self._waiting.pop(run_id)
+
+    def drop(self, run_id: str) -> None:
+        """Take a run out and let go of its lock.
+
+        Raises:
+            KeyError: it doesn't wait.
+        """
+        lock_fd = self.pop(run_id).lock_fd
+        if lock_fd is not None:
+            os.close(lock_fd)

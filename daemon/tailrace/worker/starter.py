@@ -59,6 +59,7 @@ class Starter:
         self._begun = False
         self._closing = False  # no more run is started
         self._short_of_room = False  # the last look found less than limits.min_free
+        self._hindered: set[str] = set()  # runs whose folder couldn't be read when their turn came
         self._replaced: set[str] = set()  # runs that were told to end for a newer one
 
     def begin(self, base_url: str | None) -> None:
@@ -75,12 +76,13 @@ class Starter:
         self._closing = True
 
     def look_for_room(self) -> None:
-        """Start what waits for room on the disk, where there is some again."""
-        if self._short_of_room:
+        """Start what waits for room on the disk, or for its folder, where that is there again."""
+        if self._short_of_room or self._hindered:
             self.admit()
 
     def forget(self, run_id: str) -> None:
         """Take note that a run has ended."""
+        self._hindered.discard(run_id)
         self._replaced.discard(run_id)
 
     def admit(self) -> None:
@@ -113,15 +115,26 @@ class Starter:
         return True
 
     def _start(self, run_id: str) -> None:
-        """Hand a run from the queue to a runner."""
-        waiting = self._queue.pop(run_id)
+        """Hand a run from the queue to a runner; one that can't be read doesn't hold up others."""
+        waiting = self._queue.get(run_id)
+        assert waiting is not None
         run = self._state.run(run_id)
-        lock_fd = waiting.lock_fd if waiting.lock_fd is not None else try_lock(run.lock)
         try:
             run_file = read_run_file(run)
-        except (OSError, msgspec.MsgspecError) as exc:  # deleted by hand
+            lock_fd = waiting.lock_fd if waiting.lock_fd is not None else try_lock(run.lock)
+        except (FileNotFoundError, msgspec.MsgspecError) as exc:  # deleted by hand, or damaged
             log.error("run_unreadable", run_id=run_id, reason=str(exc))
+            self._queue.drop(run_id)
+            self.forget(run_id)
+            asyncio.get_running_loop().call_soon(self.admit)  # its place is another's
             return
+        except OSError as exc:  # the disk, or too many open files: it waits on
+            if run_id not in self._hindered:
+                log.warning("run_waits_for_its_folder", run_id=run_id, reason=str(exc))
+            self._hindered.add(run_id)
+            return
+        self._hindered.discard(run_id)
+        self._queue.pop(run_id)
         if lock_fd is None:  # somebody else has it in hand
             self._lives.adopt(run, run_file)
             return
