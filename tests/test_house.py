@@ -37,6 +37,7 @@ MAY_IMPORT: Final = {
     "undumpable": set(),
     "bubblewrap": {"errors"},
     "search_path": set(),
+    "task_end": set(),
     "whole_file": set(),
     "settings": set(),
     "logs": {"settings"},
@@ -48,7 +49,7 @@ MAY_IMPORT: Final = {
     "settings_check": {"errors", "settings"},
     "settings_file": {"core", "errors", "pipeline", "settings", "settings_check"},
     "client": {"core", "errors", "whole_file", "wire"},
-    "rundir": {"core", "errors", "settings", "wire"},
+    "rundir": {"core", "errors", "settings", "task_end", "wire"},
     "runner": {
         "bubblewrap", "cgroup", "core", "errors", "pipeline", "rundir", "search_path", "settings",
         "undumpable", "wire",
@@ -59,7 +60,7 @@ MAY_IMPORT: Final = {
     "views": {"core", "pipeline", "store", "wire"},
     "worker": {
         "bubblewrap", "cgroup", "core", "errors", "pipeline", "rundir", "search_path", "settings",
-        "store", "undumpable", "wire",
+        "store", "task_end", "undumpable", "wire",
     },
     "doctor": {
         "bubblewrap", "core", "errors", "pipeline", "rundir", "search_path", "settings", "store",
@@ -69,12 +70,12 @@ MAY_IMPORT: Final = {
         "core", "doctor", "errors", "mcp", "pipeline", "rundir", "settings", "store",
         "undumpable", "views", "wire", "worker",
     },
-    "prove": {"core", "errors", "rundir", "wire"},
+    "prove": {"core", "errors", "rundir", "task_end", "wire"},
     "cli": {
         "client", "core", "doctor", "errors", "http", "logs", "mcp", "pipeline", "prove", "rundir",
         "settings",
-        "settings_file", "store", "systemd", "undumpable", "views", "whole_file", "wire",
-        "worker",
+        "settings_file", "store", "systemd", "task_end", "undumpable", "views", "whole_file",
+        "wire", "worker",
     },
 }  # fmt: skip
 

@@ -26,6 +26,7 @@ from tailrace.cli.rows import Frame
 from tailrace.cli.view import lay_out
 from tailrace.core.events import Prompt
 from tailrace.errors import TailraceError
+from tailrace.task_end import end_task
 
 _PAINT_S: Final = 0.1  # between two pictures, at least
 _SPIN_S: Final = 0.25  # and at most, so that times go on and the spinner turns
@@ -74,12 +75,12 @@ class Terminal:
 
     async def __aexit__(self, *exc: object) -> None:
         """Give the terminal back, and print what stays of the run."""
-        for task in (self._painter, self._sending):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-        self.give_back()
+        try:
+            for task in (self._painter, self._sending):
+                if task is not None:
+                    await end_task(task)
+        finally:
+            self.give_back()
         if self._model.snapshot.steps:
             print_end(self._console, self._model)
 

@@ -25,6 +25,7 @@ from tailrace.prove import leaky_step
 from tailrace.prove.ground import Ground, tell_containment
 from tailrace.prove.proof import Ledger, Promise, ProofError, Trial
 from tailrace.prove.records import Event, Watcher, check_sequence, read_journal
+from tailrace.task_end import end_task
 
 _PIECE: Final = 8  # characters in a row of a secret that are a leak
 _STRIDE: Final = 4  # so that every leak of eleven or more holds one of the pieces
@@ -140,9 +141,7 @@ async def prove(trial: Trial) -> None:
             run_id = await _run(trial, ground, secrets, seen)
             seen |= await _everything_told(ground, run_id)
         finally:
-            looking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await looking
+            await end_task(looking)
         seen |= _of_the_daemon(ground.pid)
         journal = read_journal(ground.state.run(run_id))
     check_sequence(ledger, "the run", journal)

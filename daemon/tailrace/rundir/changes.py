@@ -10,6 +10,8 @@ from typing import Final
 
 from asyncinotify import Inotify, Mask, Watch
 
+from tailrace.task_end import end_task
+
 POLL_S: Final = 0.05  # where inotify is exhausted (fs.inotify.max_user_watches)
 
 
@@ -33,12 +35,12 @@ class Changes:
 
     async def __aexit__(self, *exc: object) -> None:
         """Stop, and close the instance."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        if self._inotify is not None:
-            self._inotify.close()
+        try:
+            if self._task is not None:
+                await end_task(self._task)
+        finally:
+            if self._inotify is not None:
+                self._inotify.close()
 
     async def _dispatch(self, inotify: Inotify) -> None:
         async for event in inotify:

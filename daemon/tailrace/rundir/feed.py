@@ -16,6 +16,7 @@ from tailrace.core.events import LAST_EVENTS
 from tailrace.rundir.changes import Changes
 from tailrace.rundir.journal import JournalReader
 from tailrace.rundir.layout import RunDir
+from tailrace.task_end import end_task
 from tailrace.wire import Frame
 
 _BATCH: Final = 1 << 18  # bytes of frames read, and handed to a cursor, at once
@@ -137,6 +138,4 @@ async def following(run: RunDir, changes: Changes) -> AsyncIterator[Feed]:
     try:
         yield feed
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await end_task(task)

@@ -16,6 +16,7 @@ from tailrace.rundir.feed import Feed
 from tailrace.rundir.journal import JournalReader
 from tailrace.rundir.layout import RunDir
 from tailrace.rundir.snapshot import fold
+from tailrace.task_end import end_task
 
 _BATCH: Final = 1 << 18  # bytes of events folded at once
 
@@ -80,6 +81,11 @@ class _Shared:
     task: asyncio.Task[None] | None
     holders: int = 0
 
+    async def end(self) -> None:
+        """Stop following."""
+        if self.task is not None:
+            await end_task(self.task)
+
 
 class Feeds:
     """The feeds of watched runs: one a run, shared, there while somebody holds it."""
@@ -110,7 +116,7 @@ class Feeds:
             shared.holders -= 1
             if not shared.holders:
                 del self._shared[run.id]
-                await _end(shared.task)
+                await shared.end()
 
     def _open(self, run: RunDir, known: Snapshot) -> _Shared:
         feed = Feed(run, ring_bytes=self._ring_bytes)
@@ -123,11 +129,4 @@ class Feeds:
     async def close(self) -> None:
         """Stop following; whoever still holds a feed gets nothing more."""
         for shared in self._shared.values():
-            await _end(shared.task)
-
-
-async def _end(task: asyncio.Task[None] | None) -> None:
-    if task is not None:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+            await shared.end()

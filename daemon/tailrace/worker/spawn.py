@@ -14,6 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from tailrace import wire
+from tailrace.task_end import end_task
 from tailrace.worker import forkserver
 from tailrace.worker.prepared import Accepted
 
@@ -185,9 +186,7 @@ class ForkServer:
     async def close(self) -> None:
         """Let the process end, and wait for it; runners stay."""
         if self._reader is not None:
-            self._reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
+            await end_task(self._reader)
             self._reader = None
         self._drop()
         if self._process is not None:

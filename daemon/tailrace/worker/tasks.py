@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -39,7 +38,5 @@ class Tasks:
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
-        for task in tasks:
-            # Its failure, if it had one, has been told.
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
+        if tasks:
+            await asyncio.wait(tasks)  # the failure of one, if it had one, is told
