@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 import asyncinotify
 import pytest
 
+import tailrace.rundir.feed as feed_module
 from tailrace.rundir.changes import Changes
 from tailrace.rundir.feed import Cursor, Feed, following
-from tailrace.rundir.journal import JournalWriter
+from tailrace.rundir.journal import JournalReader, JournalWriter
 from tailrace.rundir.layout import RunDir
 
 
@@ -109,6 +110,26 @@ async def test_a_watcher_that_begins_at_the_end_is_told_so(run: RunDir, changes:
     async with following(run, changes) as feed:
         assert await read_all(feed) == [1]
         assert await read_all(feed, after=1) == []
+
+
+async def test_a_journal_that_cannot_be_read_for_a_while_is_waited_for(
+    run: RunDir, changes: Changes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails, or too many open files: watchers wait, and then miss nothing."""
+    monkeypatch.setattr(feed_module, "AGAIN_S", 0.01)
+    journal = JournalWriter(run)
+    status(journal)
+    end(journal)
+    aside = run.path / "aside"
+    run.journal.rename(aside)
+    run.journal.symlink_to(aside)  # which readers refuse: ELOOP
+    with pytest.raises(OSError, match="symbolic links"):
+        JournalReader(run).read()
+    async with following(run, changes) as feed:
+        reading = asyncio.create_task(read_all(feed))
+        await asyncio.sleep(0)  # both have tried
+        aside.rename(run.journal)
+        assert await reading == [1, 2]
 
 
 async def test_without_inotify_files_are_polled(

@@ -13,6 +13,7 @@ from asyncinotify import Inotify, Mask, Watch
 from tailrace.task_end import end_task
 
 POLL_S: Final = 0.05  # where inotify is exhausted (fs.inotify.max_user_watches)
+AGAIN_S: Final = 1.0  # until a file that can't be read is tried again
 
 
 class Changes:

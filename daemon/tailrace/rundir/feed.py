@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from tailrace.core.events import LAST_EVENTS
-from tailrace.rundir.changes import Changes
+from tailrace.rundir.changes import AGAIN_S, Changes
 from tailrace.rundir.journal import JournalReader
 from tailrace.rundir.layout import RunDir
 from tailrace.task_end import end_task
@@ -25,7 +25,7 @@ _BATCH: Final = 1 << 18  # bytes of frames read, and handed to a cursor, at once
 class Feed:
     """Follows one journal for any number of cursors.
 
-    ``run()`` does the following and belongs to one task; everything else may be
+    `follow` does the following and belongs to one task; everything else may be
     called from any task of the same loop. ``ring_bytes`` bounds the frames kept
     in memory (by their data; the newest frame is always kept).
     """
@@ -43,21 +43,29 @@ class Feed:
         """Read the journal as it grows, until its last event; cancel it to stop earlier.
 
         Begins after ``last_seq``, so that who knows a run's state needn't have its
-        past read again. The journal's file must exist.
+        past read again. The journal's file must exist. While it can't be read (a
+        failing disk, too many open files), it is tried again, and cursors wait.
         """
         reader = JournalReader(self.run_dir, after=self.last_seq)
         try:
-            async with changes.of(self.run_dir.journal) as changed:
-                while not self.ended:
-                    changed.clear()
-                    while frames := reader.read(_BATCH):
-                        self._publish(frames)
-                        await asyncio.sleep(0)  # a long journal leaves room for others
-                    if not self.ended:
-                        await changed.wait()
+            while not self.ended:
+                try:
+                    await self._read_on(reader, changes)
+                except OSError:
+                    await asyncio.sleep(AGAIN_S)
         finally:
             reader.close()
             self.wake()
+
+    async def _read_on(self, reader: JournalReader, changes: Changes) -> None:
+        async with changes.of(self.run_dir.journal) as changed:
+            while not self.ended:
+                changed.clear()
+                while frames := reader.read(_BATCH):
+                    self._publish(frames)
+                    await asyncio.sleep(0)  # a long journal leaves room for others
+                if not self.ended:
+                    await changed.wait()
 
     def _publish(self, frames: list[Frame]) -> None:
         for frame in frames:

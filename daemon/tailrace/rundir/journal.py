@@ -208,7 +208,12 @@ class JournalReader:
         frames: list[wire.Frame] = []
         size = 0
         while size < limit:
-            lines = self._lines(_WHOLE)
+            try:
+                lines = self._lines(_WHOLE)
+            except OSError:
+                if frames:  # passed over already: told now, and the next read fails
+                    break
+                raise
             if not lines:
                 break
             for line in lines:

@@ -8,15 +8,19 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from tailrace.core.admission import Entry
 from tailrace.core.plan import RunFile
 from tailrace.core.run import Snapshot
-from tailrace.rundir.changes import Changes
+from tailrace.rundir.changes import AGAIN_S, Changes
 from tailrace.rundir.feed import Feed
 from tailrace.rundir.journal import JournalReader
 from tailrace.rundir.layout import RunDir
 from tailrace.rundir.snapshot import fold
 from tailrace.task_end import end_task
+
+log = structlog.get_logger()
 
 _BATCH: Final = 1 << 18  # bytes of events folded at once
 
@@ -56,23 +60,35 @@ class LiveRun:
     async def follow(self, changes: Changes, on_change: Callable[[LiveRun], None]) -> None:
         """Fold the journal until its last event; tell of each change of status.
 
-        Output isn't read, whatever there is of it.
+        Output isn't read, whatever there is of it. While the journal can't be
+        read (a failing disk, too many open files), it is tried again.
         """
+        told = False
         try:
-            async with changes.of(self.run.journal) as changed:
-                while True:
-                    changed.clear()
-                    while frames := self._reader.read(_BATCH):
-                        before = self.snapshot.status
-                        fold(self.snapshot, frames)
-                        if self.snapshot.status != before:
-                            on_change(self)
-                        await asyncio.sleep(0)  # a long journal leaves room for others
-                    if self.snapshot.is_final:
-                        return
-                    await changed.wait()
+            while not self.snapshot.is_final:
+                try:
+                    await self._read_on(changes, on_change)
+                except OSError as exc:
+                    if not told:
+                        log.warning("journal_unreadable", run_id=self.run.id, reason=str(exc))
+                    told = True
+                    await asyncio.sleep(AGAIN_S)
         finally:
             self._reader.close()
+
+    async def _read_on(self, changes: Changes, on_change: Callable[[LiveRun], None]) -> None:
+        async with changes.of(self.run.journal) as changed:
+            while True:
+                changed.clear()
+                while frames := self._reader.read(_BATCH):
+                    before = self.snapshot.status
+                    fold(self.snapshot, frames)
+                    if self.snapshot.status != before:
+                        on_change(self)
+                    await asyncio.sleep(0)  # a long journal leaves room for others
+                if self.snapshot.is_final:
+                    return
+                await changed.wait()
 
 
 @dataclass(slots=True)
