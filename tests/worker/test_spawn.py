@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from tailrace.rundir.lock import is_held
-from tailrace.runner.containment import is_alive
+from tailrace.runner.containment import children, is_alive
 from tailrace.worker.prepared import Accepted
 from tailrace.worker.spawn import ForkServer, ForkServerGoneError, spawn_runner
 from tailrace.worker.submission import Submission
@@ -119,6 +119,17 @@ async def test_a_killed_fork_server_is_told_and_can_be_started_again(yard: Yard)
         pid = await spawn(server, accepted)
         async with ended(pid):
             assert is_held(accepted.run.lock)
+
+
+async def test_who_starts_it_at_once_starts_one() -> None:
+    """Requests that come while the daemon starts, or two runs that find it gone."""
+    before = set(children(os.getpid()))
+    server = ForkServer(lambda *_: None, target="runner_targets:report")
+    try:
+        await asyncio.gather(*(server.start() for _ in range(3)))
+        assert set(children(os.getpid())) - before == {server.pid}
+    finally:
+        await server.close()
 
 
 async def test_a_hand_over_of_megabytes_arrives_whole(yard: Yard) -> None:

@@ -74,6 +74,7 @@ class ForkServer:
         self._sock: socket.socket | None = None
         self._reader: asyncio.Task[None] | None = None
         self._answers: deque[asyncio.Future[int]] = deque()
+        self._starting = asyncio.Lock()  # two runs may find it gone at once
         self._sending = asyncio.Lock()
 
     @property
@@ -87,8 +88,11 @@ class ForkServer:
         Raises:
             OSError: no process could be started.
         """
-        if self._sock is not None:
-            return
+        async with self._starting:
+            if self._sock is None:
+                await self._start()
+
+    async def _start(self) -> None:
         await self.close()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
