@@ -13,7 +13,7 @@ import pytest
 
 from command_line import Site
 from tailrace.cli.artifacts import safe_name
-from tailrace.rundir.lock import is_held
+from tailrace.rundir.lock import is_held, read_holder
 from tailrace.rundir.snapshot import read_snapshot
 
 HELLO = r"""
@@ -309,6 +309,22 @@ def test_finished_runs_are_removed_and_live_ones_are_not(site: Site) -> None:
     begun(site, "waiting")
     refused = site.tailrace("rm", "slow/1")
     assert (refused.returncode, "cancel it first" in refused.stderr) == (2, True)
+
+
+def test_a_run_that_lost_its_runner_is_not_removed_before_its_end(site: Site) -> None:
+    """It may have left processes; `cancel` ends them and writes the end."""
+    site.pipeline("slow", SLOW)
+    site.tailrace("run", "slow", "--detach")
+    begun(site, "waiting")
+    holder = read_holder(site.latest().lock)
+    assert holder is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    until(lambda: not is_held(site.latest().lock))
+    refused = site.tailrace("rm", "slow/1")
+    assert (refused.returncode, "is running; cancel it first" in refused.stderr) == (2, True)
+    assert site.tailrace("cancel", "slow/1").returncode == 0
+    assert site.tailrace("rm", "slow/1").returncode == 0
+    assert list(site.state.runs.iterdir()) == []
 
 
 def test_a_step_is_skipped_by_name(site: Site) -> None:

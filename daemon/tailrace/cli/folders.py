@@ -300,20 +300,9 @@ class Folders:
 
     async def delete(self, run_id: str) -> None:
         """Delete a finished run's folder and workspace."""
-        from tailrace.rundir.trees import remove_tree
-        from tailrace.worker.folder import remove_folder
+        from tailrace.worker.removal import remove_run
 
-        run = self._state.run(run_id)
-        lock = try_lock(run.lock)
-        if lock is None:
-            status = read_snapshot(run).status
-            ref = read_snapshot(run).ref or run_id
-            raise ConflictError(f"{ref} is {status}; cancel it first", state=status)
-        try:
-            remove_folder(run)
-        finally:
-            os.close(lock)
-        remove_tree(self._state.workspace(run_id))
+        await asyncio.to_thread(remove_run, self._state, run_id)
         self._indexed().remove(run_id)
 
 

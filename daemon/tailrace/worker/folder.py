@@ -99,13 +99,3 @@ def put_aside(path: Path) -> Path | None:
         path.rename(leaving)
         return leaving
     return None
-
-
-def remove_folder(run: RunDir) -> None:
-    """Remove a run's folder: it is gone at once for readers, its contents soon after.
-
-    Raises:
-        OSError: it could not be renamed, and is still there.
-    """
-    if leaving := put_aside(run.path):
-        remove_tree(leaving)

@@ -39,7 +39,7 @@ from tailrace.worker import forkserver
 from tailrace.worker.accept import Acceptor
 from tailrace.worker.board import Board
 from tailrace.worker.caretaker import Caretaker
-from tailrace.worker.folder import remove_folder, remove_unfinished
+from tailrace.worker.folder import remove_unfinished
 from tailrace.worker.intake import Intake
 from tailrace.worker.live import Feeds, LiveRun
 from tailrace.worker.lives import Lives
@@ -47,6 +47,7 @@ from tailrace.worker.prepared import Accepted
 from tailrace.worker.presence import GONE_S, Presence
 from tailrace.worker.pulse import Pulse
 from tailrace.worker.queue import Queue
+from tailrace.worker.removal import remove_run, remove_workspace
 from tailrace.worker.repeat import repeat_of
 from tailrace.worker.requirements import Requirements
 from tailrace.worker.schedule import Scheduler
@@ -55,7 +56,6 @@ from tailrace.worker.starter import Starter
 from tailrace.worker.steering import RUNNER_GAUGES, Steering, runner_gauges
 from tailrace.worker.submission import Repeat, Started, Submission
 from tailrace.worker.tasks import Tasks
-from tailrace.worker.workspace import remove_workspace
 
 log = structlog.get_logger()
 
@@ -380,7 +380,10 @@ class Worker:
         await asyncio.to_thread(remove_attempts, live.run)
         if live.snapshot.status != "success" or live.file.keep_workspace:
             return
-        if not await asyncio.to_thread(remove_workspace, self.state, live.workspace):
+        gone = False
+        with contextlib.suppress(OSError):
+            gone = await asyncio.to_thread(remove_workspace, self.state, live.workspace)
+        if not gone:
             path = self.state.workspace(live.workspace)
             log.warning("workspace_not_removed", run_id=live.run.id, path=str(path))
 
@@ -443,18 +446,15 @@ class Worker:
         """Remove a finished run's folder, and its workspace unless a retry works in it.
 
         Raises:
-            ConflictError: the run is live.
+            ConflictError: the run is live, or a retry has still to take its results over.
             UnknownError: there is no such run.
         """
         row = self._row(run_id)
         await self._settled(run_id)
-        live = run_id in self._lives or run_id in self._queue
-        if live or is_held(self.state.run(run_id).lock):
-            status = self.snapshot(run_id).status
+        if live := self._lives.get(run_id):
+            status = live.snapshot.status
             raise ConflictError(f"{row.ref} is {status}; cancel it first", state=status)
-        await asyncio.to_thread(remove_folder, self.state.run(run_id))
-        if not any(run.workspace == run_id for run in (*self._lives, *self._queue)):
-            await asyncio.to_thread(remove_workspace, self.state, run_id)
+        await asyncio.to_thread(remove_run, self.state, run_id)
         self._removed(run_id)
 
     def _removed(self, run_id: str) -> None:

@@ -8,12 +8,6 @@ import os
 from collections.abc import Iterator
 
 from tailrace.rundir.layout import StateDir
-from tailrace.rundir.trees import remove_tree
-
-
-def remove_workspace(state: StateDir, run_id: str) -> bool:
-    """Remove a run's workspace, there or not; return whether it is gone."""
-    return remove_tree(state.workspace(run_id))
 
 
 @contextlib.contextmanager
