@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from tailrace.errors import (
 from tailrace.rundir.feed import Cursor
 from tailrace.rundir.lock import is_held
 from tailrace.store.index import RunRow
+from tailrace.worker import prepared
+from tailrace.worker.folder import create_folder
 from tailrace.worker.spawn import spawn_runner
 from tailrace.worker.submission import Submission
 from tailrace.worker.worker import Worker
@@ -242,6 +245,29 @@ async def test_who_is_cancelled_while_submitting_leaves_a_whole_run_or_none(yard
         for row in worker.list()[0]:
             assert await ended(worker, row.id) == "success"
         assert worker.index.get(last) is not None
+
+
+async def test_a_run_that_is_accepted_while_the_worker_stops_is_left_to_the_next(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, and in nobody's hands: its lock isn't kept by a process that starts nothing."""
+    yard.pipeline("hello")
+    making, go_on = threading.Event(), threading.Event()
+
+    def create(*arguments: Any) -> Any:
+        making.set()
+        assert go_on.wait(20)
+        return create_folder(*arguments)
+
+    monkeypatch.setattr(prepared, "create_folder", create)
+    async with yard.worker() as worker:
+        submitting = asyncio.create_task(start(worker, "hello"))
+        await until(making.is_set, "the making of its folder")
+        asyncio.get_running_loop().call_soon(go_on.set)  # when leaving waits for it
+    run_id = await submitting
+    assert not is_held(yard.state.run(run_id).lock)
+    async with yard.worker() as worker:
+        assert await ended(worker, run_id) == "success"
 
 
 async def test_a_queued_run_is_cancelled_without_ever_starting(yard: Yard) -> None:

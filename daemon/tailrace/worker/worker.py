@@ -231,10 +231,10 @@ class Worker:
         self._scheduler.stop()
         self._presence.close()
         self._board.close()
+        await self._intake.close()  # what is half accepted becomes whole, and waits
         for waiting in self._queue:
             if waiting.lock_fd is not None:
                 os.close(waiting.lock_fd)
-        await self._intake.close()  # what is half accepted becomes whole
         await self._resources.aclose()
 
     async def _look_around(self) -> None:
