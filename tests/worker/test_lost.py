@@ -231,18 +231,19 @@ async def test_a_run_whose_runner_never_starts_ends(
     assert yard.last(run_id).cause == "its runner died before it started"
 
 
-async def test_a_run_that_was_being_cancelled_is_not_retried(yard: Yard) -> None:
-    """Somebody wanted its end."""
+@pytest.mark.parametrize(("by", "who"), [("ann", "ann"), ("", "somebody")])
+async def test_a_run_that_was_being_cancelled_is_not_retried(yard: Yard, by: str, who: str) -> None:
+    """Somebody wanted its end, or its last client is gone, which is nobody's doing."""
     (yard.pipelines / "stubborn.yaml").write_text(RETRY + STUBBORN)
     async with yard.worker() as worker:
         run_id = await start(worker, "stubborn")
         run = yard.state.run(run_id)
         await said(run, "on")
-        await worker.steer(run_id, wire.Command(command="cancel", by="ann", via="http"))
+        await worker.steer(run_id, wire.Command(command="cancel", by=by, via="http"))
         await kill_runner(run)
         await running_to_its_end(yard, run_id)
     last = yard.last(run_id)
-    assert (last.reason, last.by) == ("cancelled by ann, and its runner died", "ann")
+    assert (last.reason, last.by) == (f"cancelled by {who}, and its runner died", by or None)
     assert last.cause_code == "cancelled"
     statuses = [item["status"] for item in told(run, "step_finished")]
     assert statuses == ["aborted", "skipped"]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from tailrace.core.events import CauseCode, StepConclusion
+from tailrace.core.events import Aborted, CauseCode, Cost, StepConclusion, Summary
 from tailrace.core.graph import transitive_needs
 from tailrace.core.plan import Plan, StepPlan
 
@@ -97,6 +97,28 @@ class Verdict:
     cause: str | None
     cause_code: CauseCode | None
     by: str = ""
+
+
+def last_event(
+    verdict: Verdict,
+    *,
+    duration_ms: int = 0,
+    file_url: str | None = None,
+    artifacts: tuple[str, ...] = (),
+    cost: Cost | None = None,
+) -> Summary | Aborted:
+    """Return the last event of a run that ended so; the defaults are of one that never started."""
+    if verdict.status == "aborted":
+        return Aborted(
+            reason=verdict.cause or "", cause_code=verdict.cause_code or "cancelled",
+            by=verdict.by or None, duration_ms=duration_ms, file_url=file_url,
+            artifacts=artifacts, cost=cost or Cost(),
+        )  # fmt: skip
+    return Summary(
+        status=verdict.status, message=verdict.message, cause=verdict.cause,
+        cause_code=verdict.cause_code, duration_ms=duration_ms, file_url=file_url,
+        artifacts=artifacts, cost=cost or Cost(),
+    )  # fmt: skip
 
 
 class Walk:

@@ -32,6 +32,7 @@ from tailrace.core.walk import (
     StatusFunctions,
     Stop,
     Verdict,
+    last_event,
 )
 from tailrace.pipeline.expressions import ConditionError, TemplateError, evaluate, render
 from tailrace.rundir.slots import Slots
@@ -472,17 +473,9 @@ class Engine:
         ctx = self.ctx
         duration_ms = round((self._loop.time() - self._began) * 1000)
         names = tuple(artifact.name for artifact in ctx.artifacts)
-        cost = ctx.totals.cost()
-        if verdict.status == "aborted":
-            return events.Aborted(
-                reason=verdict.cause or "", cause_code=verdict.cause_code or "cancelled",
-                by=verdict.by or None, duration_ms=duration_ms, file_url=ctx.file_url,
-                artifacts=names, cost=cost,
-            )  # fmt: skip
-        return events.Summary(
-            status=verdict.status, message=verdict.message, cause=verdict.cause,
-            cause_code=verdict.cause_code, duration_ms=duration_ms, file_url=ctx.file_url,
-            artifacts=names, cost=cost,
+        return last_event(
+            verdict, duration_ms=duration_ms, file_url=ctx.file_url, artifacts=names,
+            cost=ctx.totals.cost(),
         )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from tailrace.core.lines import LineCounter, Slice
 from tailrace.core.lost import Death
 from tailrace.core.plan import RunFile
 from tailrace.core.run import UNDERWAY, StepState
-from tailrace.core.walk import Verdict, Walk
+from tailrace.core.walk import Verdict, Walk, last_event
 from tailrace.rundir.attempts import remove_attempts
 from tailrace.rundir.journal import JournalWriter
 from tailrace.rundir.layout import RunDir
@@ -201,25 +201,15 @@ class _Settlement:
 
     def _last(self, verdict: Verdict) -> None:
         snapshot = self._past.snapshot
-        duration_ms = self._since(snapshot.started_at)
-        names = tuple(artifact.name for artifact in snapshot.artifacts)
-        cost = self._past.told.cost
-        if verdict.status == "aborted":
-            self._record(
-                events.Aborted(
-                    reason=verdict.cause or "", cause_code=verdict.cause_code or "cancelled",
-                    by=verdict.by, duration_ms=duration_ms, file_url=self._file_url(),
-                    artifacts=names, cost=cost,
-                )
-            )  # fmt: skip
-            return
         self._record(
-            events.Summary(
-                status=verdict.status, message=verdict.message, cause=verdict.cause,
-                cause_code=verdict.cause_code, duration_ms=duration_ms,
-                file_url=self._file_url(), artifacts=names, cost=cost,
+            last_event(
+                verdict,
+                duration_ms=self._since(snapshot.started_at),
+                file_url=self._file_url(),
+                artifacts=tuple(artifact.name for artifact in snapshot.artifacts),
+                cost=self._past.told.cost,
             )
-        )  # fmt: skip
+        )
 
     def _finish(
         self, step: StepState, status: StepConclusion, cause: str, cause_code: CauseCode

@@ -11,6 +11,7 @@ import msgspec
 from tailrace import wire
 from tailrace.core import events
 from tailrace.core.events import CauseCode
+from tailrace.core.walk import Verdict, last_event
 from tailrace.rundir.journal import JournalWriter
 from tailrace.rundir.layout import RunDir
 from tailrace.rundir.snapshot import read_snapshot
@@ -55,31 +56,12 @@ def end_unstarted(run: RunDir, reason: Reason) -> int | None:
                     cause_code=reason.cause_code,
                 )
                 journal.append(moment, msgspec.to_builtins(finished))
-        journal.append(moment, msgspec.to_builtins(_last(reason)))
+        verdict = Verdict(
+            status=reason.status, message="the run couldn't start", cause=reason.cause,
+            cause_code=reason.cause_code, by=reason.by,
+        )  # fmt: skip
+        journal.append(moment, msgspec.to_builtins(last_event(verdict)))
         journal.sync()
         return asked
     finally:
         journal.close()
-
-
-def _last(reason: Reason) -> events.Event:
-    if reason.status == "aborted":
-        return events.Aborted(
-            reason=reason.cause,
-            cause_code=reason.cause_code,
-            by=reason.by or None,
-            duration_ms=0,
-            file_url=None,
-            artifacts=(),
-            cost=events.Cost(),
-        )
-    return events.Summary(
-        status="error",
-        message="the run couldn't start",
-        cause=reason.cause,
-        cause_code=reason.cause_code,
-        duration_ms=0,
-        file_url=None,
-        artifacts=(),
-        cost=events.Cost(),
-    )
