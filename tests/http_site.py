@@ -260,6 +260,12 @@ class SmallWorker:
         """Ask the index."""
         return self.index.resolve(text)
 
+    def pipeline_of(self, run_id: str) -> str:
+        """Ask the index."""
+        row = self.index.get(run_id)
+        assert row is not None
+        return row.pipeline
+
     def snapshot(self, run_id: str) -> Snapshot:
         """Read the folder."""
         return read_snapshot(self.state.run(run_id))

@@ -309,6 +309,16 @@ async def test_a_narrowed_token_sees_its_pipelines_only(site: Site) -> None:
     assert site.worker.submissions == []
 
 
+async def test_what_a_narrowed_token_may_see_is_asked_of_the_index(site: Site) -> None:
+    """Each of its requests would read a whole journal otherwise, on the daemon's loop."""
+    mine, theirs = site.worker.new_run("other", ("only",)), site.worker.new_run("clone")
+    token = site.make_token("run", pipelines=["other"])
+    for run, status in ((mine, 202), (theirs, 404)):
+        site.worker.state.run(run.id).journal.unlink()
+        reply = await site.ask("POST", f"/api/v1/runs/{run.id}/cancel", headers=token)
+        assert reply.status == status
+
+
 async def test_the_unix_socket_needs_no_token_and_trusts_its_own_user(site: Site) -> None:
     """Whoever may open the file may do everything; trust is for our own user id."""
     assert site.server.socket.stat().st_mode & 0o777 == 0o660

@@ -66,6 +66,9 @@ class Worker(Protocol):
     def resolve(self, text: str) -> str:
         """Return the id that a text means."""
 
+    def pipeline_of(self, run_id: str) -> str:
+        """Return the name of a run's pipeline."""
+
     def snapshot(self, run_id: str) -> Snapshot:
         """Return a run's state."""
 

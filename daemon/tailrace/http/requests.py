@@ -50,7 +50,7 @@ def resolve_run(request: web.Request, text: str) -> str:
     worker = request.app[WORKER]
     run_id = worker.resolve(text)
     caller = request[CALLER]
-    if caller.pipelines is not None and not caller.may_see(worker.snapshot(run_id).pipeline):
+    if caller.pipelines is not None and not caller.may_see(worker.pipeline_of(run_id)):
         raise UnknownError(f"there is no run '{text}'; `tailrace runs` lists them")
     return run_id
 

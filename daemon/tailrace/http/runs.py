@@ -98,7 +98,7 @@ async def answer_resumed(request: web.Request, pipeline: str, wanted: Wanted) ->
         hint = "send the last id as it came, RUNID:SEQ, or none to start a run"
         raise InvalidInputError([Problem("Last-Event-ID", "names no run", hint)])
     run_id = worker.resolve(last.run)
-    if (of := worker.snapshot(run_id).pipeline) != pipeline:
+    if (of := worker.pipeline_of(run_id)) != pipeline:
         hint = f"resume where '{of}' is started, or send none to start a run"
         raise InvalidInputError([Problem("Last-Event-ID", "is of another pipeline's run", hint)])
     place = await place_of(request, run_id, parse_query((), ()))

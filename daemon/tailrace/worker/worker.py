@@ -472,6 +472,14 @@ class Worker:
         """
         return self.index.resolve(text)
 
+    def pipeline_of(self, run_id: str) -> str:
+        """Return the name of a run's pipeline, as the index has it.
+
+        Raises:
+            UnknownError: there is no such run.
+        """
+        return self._row(run_id).pipeline
+
     def snapshot(self, run_id: str) -> Snapshot:
         """Return a run's state; a live one's goes on changing.
 
