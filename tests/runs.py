@@ -143,15 +143,22 @@ async def executing(
     secrets: dict[str, str] | None = None,
     params: dict[str, Any] | None = None,
     settings: dict[str, Any] | None = None,
+    altered_by: str = "",
     **more: Any,
 ) -> AsyncIterator[Execution]:
-    """Execute a run in a runner of its own, which is killed if the test leaves it running."""
+    """Execute a run in a runner of its own, which is killed if the test leaves it running.
+
+    *altered_by* is Python that the runner executes first, for faults that nothing else brings.
+    """
     handover = wire.Handover(
         secrets=secrets or {}, params=params or {}, settings=settings or {}, **more
     )
+    main = "import sys; from tailrace.runner.__main__ import main; sys.exit(main())"
+    program = f"{altered_by}\n{main}"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tailrace.runner", str(run.path), stdin=asyncio.subprocess.PIPE
-    )
+        sys.executable, *(("-c", program) if altered_by else ("-m", "tailrace.runner")),
+        str(run.path), stdin=asyncio.subprocess.PIPE,
+    )  # fmt: skip
     assert process.stdin is not None
     process.stdin.write(msgspec.json.encode(handover))
     process.stdin.close()

@@ -169,6 +169,46 @@ async def test_outputs_reach_the_steps_that_need_them(state: StateDir) -> None:
     assert json.loads(done.run.outputs("first-one").read_bytes()) == {"sha": "abc"}
 
 
+# Told as it happens, in the runner's log: what is synced, what gets its name, what is journalled.
+TELL_ORDER = """
+import os, pathlib, sys
+from tailrace.rundir.journal import JournalWriter
+
+def told(place, name, describe):
+    do = getattr(place, name)
+    def telling(*args, **more):
+        print(name, describe(*args), file=sys.stderr)
+        return do(*args, **more)
+    setattr(place, name, telling)
+
+for name in ("fsync", "fdatasync"):
+    told(os, name, lambda fd: os.readlink(f"/proc/self/fd/{fd}"))
+told(pathlib.Path, "replace", lambda path, target: target)
+told(JournalWriter, "append", lambda journal, t, fields: fields["event"])
+"""
+
+
+async def test_outputs_are_on_disk_before_the_step_s_end_is_told(
+    state: StateDir, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """After a power cut, the runner that goes on finds all of a finished step's outputs."""
+    run = accept(state, plan_of(script("one", 'echo sha=abc >> "$TAILRACE_OUTPUT"')))
+    async with executing(run, altered_by=TELL_ORDER) as execution:
+        await execution.wait()
+
+    outputs = run.outputs("one")
+    order = capfd.readouterr().err.splitlines()
+    wanted = [
+        f"fdatasync {outputs.with_name('.outputs.json')}",
+        f"replace {outputs}",
+        *(f"fsync {folder}" for folder in (outputs.parent, outputs.parent.parent, run.path)),
+        "append step_finished",
+        f"fdatasync {run.journal}",
+    ]
+    assert [line for line in order[order.index(wanted[0]) :] if line in wanted][:7] == wanted
+    assert sorted(path.name for path in outputs.parent.iterdir()) == ["1.log", "outputs.json"]
+
+
 async def test_artifacts_are_collected_and_the_primary_one_ends_the_run(state: StateDir) -> None:
     """With size, hash and type; later steps find them in ``$TAILRACE_COLLECTED``."""
     done = await execute(

@@ -1,7 +1,8 @@
-"""What a disk can't take: told apart, and room kept for what must still be written."""
+"""What a disk can't take, told apart; room kept on it; and files that are on it for certain."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -39,6 +40,42 @@ def keep_room(fd: int, offset: int, size: int) -> bool:
     if number in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINTR):
         return False
     raise OSError(number, os.strerror(number))
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Put a file at *path*, on disk when this returns, readable by its owner only.
+
+    Whatever happens meanwhile, a file there is either the earlier one or all of the new one.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    new = path.with_name(f".{path.name}")
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fdatasync(fd)
+        new.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):  # of a disk that fails
+            new.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Return once what the folder holds, as names, is on disk.
+
+    Raises:
+        OSError: the disk is failing.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def what_is_wrong(folder: Path) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import msgspec
 from tailrace.core import events
 from tailrace.core.plan import StepPlan
 from tailrace.pipeline.expressions import TemplateError, render
-from tailrace.rundir.journal import write_whole
+from tailrace.rundir.disk import sync_folder, write_synced
 from tailrace.rundir.layout import RunDir
 from tailrace.rundir.snapshot import read_snapshot
 from tailrace.runner import artifacts
@@ -27,7 +26,7 @@ async def collect(ctx: RunContext, step: StepPlan, attempt: Attempt | Ask) -> No
     Raises:
         OSError: the run folder can't be written.
     """
-    _take_outputs(ctx, step, attempt)
+    await _take_outputs(ctx, step, attempt)
     if isinstance(attempt, Ask) or attempt.places is None or attempt.workdir is None:
         return  # it has no places, or never started
     scope = ctx.scope(step)
@@ -99,29 +98,32 @@ def _tell(
         ctx.primary = name
 
 
-def _take_outputs(ctx: RunContext, step: StepPlan, attempt: Attempt | Ask) -> None:
+async def _take_outputs(ctx: RunContext, step: StepPlan, attempt: Attempt | Ask) -> None:
     if not attempt.started:
         return
     outputs, problems = attempt.read_outputs()
     for problem in problems:
         ctx.recorder.record(events.Notice(kind="outputs", text=problem, step=step.id))
     if outputs:
-        _keep_outputs(ctx, step.id, outputs)
+        await _keep_outputs(ctx, step.id, outputs)
 
 
-def _keep_outputs(ctx: RunContext, step: str, outputs: dict[str, str]) -> None:
+async def _keep_outputs(ctx: RunContext, step: str, outputs: dict[str, str]) -> None:
+    """Keep a step's outputs, on disk when this returns: its end is told next."""
     ctx.outputs[step] = outputs
-    path = ctx.run.outputs(step)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     masked = {name: ctx.rules.mask_text(value) for name, value in outputs.items()}
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        write_whole(fd, msgspec.json.encode(masked))
-    finally:
-        os.close(fd)
+    await asyncio.to_thread(_write_outputs, ctx.run, step, msgspec.json.encode(masked))
 
 
-def take_over(ctx: RunContext) -> None:
+def _write_outputs(run: RunDir, step: str, data: bytes) -> None:
+    folder = run.outputs(step).parent
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_synced(run.outputs(step), data)
+    for above in (folder.parent, run.path):
+        sync_folder(above)
+
+
+async def take_over(ctx: RunContext) -> None:
     """Begin with what the run that this one repeats has done already.
 
     Raises:
@@ -137,7 +139,7 @@ def take_over(ctx: RunContext) -> None:
             outputs = msgspec.json.decode(
                 earlier.outputs(step_id).read_bytes(), type=dict[str, str]
             )
-            _keep_outputs(ctx, step_id, outputs)
+            await _keep_outputs(ctx, step_id, outputs)
         for artifact in snapshot.artifacts:
             if artifact.step == step_id:
                 _copy(earlier, ctx.run, artifact.name)

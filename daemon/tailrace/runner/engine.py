@@ -112,7 +112,7 @@ class Engine:
                     ctx.recorder.record(events.Notice(kind="containment", text=ctx.mechanism.why))
                 for step, text in unenforced(ctx.plan) if ctx.earlier is None else ():
                     ctx.recorder.record(events.Notice(kind="unenforced", text=text, step=step))
-                collection.take_over(ctx)
+                await collection.take_over(ctx)
             try:
                 self._begin_clock()
                 await self._walk()

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tailrace import wire
 from tailrace.core.plan import RunFile
+from tailrace.rundir.disk import sync_folder
 from tailrace.rundir.journal import JournalWriter, room_for
 from tailrace.rundir.layout import RunDir, StateDir
 from tailrace.rundir.lock import is_held, try_lock
@@ -46,10 +47,10 @@ def create_folder(
             journal.sync()
         finally:
             journal.close(give_back=False)
-        _sync_folder(making.path)
+        sync_folder(making.path)
         run = state.run(run_file.id)
         making.path.rename(run.path)
-        _sync_folder(state.runs)
+        sync_folder(state.runs)
     except BaseException:
         if lock_fd is not None:
             os.close(lock_fd)
@@ -64,14 +65,6 @@ def _write_synced(run: RunDir, run_file: RunFile) -> None:
         file.write(wire.encode_json(run_file))
         file.flush()
         os.fdatasync(fd)
-
-
-def _sync_folder(path: os.PathLike[str]) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def remove_unfinished(state: StateDir) -> None:
