@@ -271,23 +271,25 @@ class Attempt:
         output = self.output = self._output(leader, log, narration)
         containment = self._containment = Containment(leader, self._marker(), ctx.leaders)
         self._deadline = Deadline(self._step.timeout_ms, self._loop.time())
-        watch = asyncio.create_task(self._watch(containment), name=f"limits of {self._step.id}")
         request: StopRequest | None = None
         kill: Kill | None = None
+        at_once = True  # where this is cancelled, or fails
         try:
             if self._paused:  # while it was being started
                 await self.pause()
-            request = await self._until_end(leader, output, narration)
+            request = await self._until_end(leader, output, narration, containment)
+            at_once = request is not None and request.at_once
         finally:
-            watch.cancel()
-            if request is not None or leader.returncode is None or containment.members():
-                at_once = request is not None and request.at_once
-                kill = await containment.stop(grace_s=0 if at_once else self._step.grace_ms / 1000)
-            self._containment = None
-            containment.release()
-            ctx.leaders.discard(leader.pid)
-            with ctx.disk_guard():
-                output.finish()
+            try:
+                if request is not None or leader.returncode is None or containment.members():
+                    grace_s = 0 if at_once else self._step.grace_ms / 1000
+                    kill = await containment.stop(grace_s=grace_s)
+            finally:
+                self._containment = None
+                containment.release()
+                ctx.leaders.discard(leader.pid)
+                with ctx.disk_guard():
+                    output.finish()
         if request is None and kill is not None:
             self._tell_leftovers(kill)
             kill = None
@@ -313,22 +315,16 @@ class Attempt:
             on_error=self._ctx.disk_failed,
         )
 
-    async def _watch(self, containment: Containment) -> None:
-        """Stop the attempt where it uses more memory or processes than it may."""
-        limits = self._step.limits
-        if limits.memory is not None or limits.pids is not None:
-            over = await until_over(limits, containment)
-            self.stop(
-                StopRequest(
-                    conclusion="error", cause=over.cause, cause_code=over.cause_code, at_once=True
-                )
-            )
-
     async def _until_end(
-        self, leader: process.Leader, output: Output, narration: Narration
+        self,
+        leader: process.Leader,
+        output: Output,
+        narration: Narration,
+        containment: Containment,
     ) -> StopRequest | None:
         """Wait for the leader's exit (None), or for a reason to stop it."""
         exited = asyncio.ensure_future(self._end_of(leader))
+        overrun = asyncio.ensure_future(self._overrun(containment))
         try:
             while True:
                 self._nudged.clear()
@@ -338,7 +334,7 @@ class Attempt:
                 nudged = asyncio.ensure_future(self._nudged.wait())
                 try:
                     await asyncio.wait(
-                        (exited, self._stopped, nudged),
+                        (exited, overrun, self._stopped, nudged),
                         timeout=min(known) if known else None,
                         return_when=asyncio.FIRST_COMPLETED,
                     )
@@ -346,12 +342,25 @@ class Attempt:
                     nudged.cancel()
                 if self._stopped.done():
                     return self._stopped.result()
+                if overrun.done():
+                    return overrun.result()
                 if exited.done():
                     return None
                 if (request := self._overdue(output, narration)) is not None:
                     return request
         finally:
             exited.cancel()
+            overrun.cancel()
+
+    async def _overrun(self, containment: Containment) -> StopRequest:
+        """Wait until it uses more memory or processes than it may; for ever without limits."""
+        limits = self._step.limits
+        if limits.memory is None and limits.pids is None:
+            await self._loop.create_future()
+        over = await until_over(limits, containment)
+        return StopRequest(
+            conclusion="error", cause=over.cause, cause_code=over.cause_code, at_once=True
+        )
 
     async def _end_of(self, leader: process.Leader) -> None:
         """Wait for the end of the step's own process, which may leave others behind."""
