@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -33,6 +34,25 @@ async def test_a_leader_that_dies_before_the_loop_looks_again_has_its_exit_statu
 
     assert leader.returncode == -signal.SIGTERM
     assert kill.survivors == ()
+
+
+async def test_a_process_that_can_t_be_waited_for_is_ended_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has started, and nobody would stop it; no descriptor stays open either."""
+    started = []
+
+    def no_more(pid: int, flags: int = 0) -> int:
+        started.append(pid)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", no_more)
+    before = sorted(path.name for path in Path("/proc/self/fd").iterdir())
+    with pytest.raises(OSError, match="Too many open files"):
+        start(["sleep", "600"], cwd=tmp_path, env=dict(os.environ))
+
+    assert sorted(path.name for path in Path("/proc/self/fd").iterdir()) == before
+    assert [Path(f"/proc/{pid}").exists() for pid in started] == [False]
 
 
 @pytest.mark.parametrize("mechanism", ["cgroup", "process_group"])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from mechanisms import MECHANISMS, require_mechanism
 from runs import accept, executing, plan_of, processes_of, script
+from tailrace.cgroup import cgroups_of
 from tailrace.core.plan import StepLimits
 from tailrace.rundir.layout import StateDir
 
@@ -35,6 +39,35 @@ async def stop(self, *, grace_s):
     raise RuntimeError("a bug behind the stop")
 
 Containment.stop = stop
+"""
+
+OUTPUT_FAILS = """
+import sys
+from tailrace.runner import attempt
+from tailrace.runner.containment import is_alive
+whole = attempt.Attempt._supervise
+
+def output(*args, **more):
+    raise RuntimeError("a bug in the output")
+
+async def supervise(self, leader, log, narration):
+    try:
+        return await whole(self, leader, log, narration)
+    finally:
+        print("goes on:", is_alive(leader.pid), file=sys.stderr)
+
+attempt.Output, attempt.Attempt._supervise = output, supervise
+"""
+
+NO_DESCRIPTORS_ONCE = """
+import errno, os
+whole = os.pidfd_open
+
+def pidfd_open(pid, flags=0):
+    os.pidfd_open = whole
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+os.pidfd_open = pidfd_open
 """
 
 
@@ -83,3 +116,46 @@ async def test_a_limit_that_is_no_longer_watched_ends_the_run(
     assert (last["event"], last["cause_code"]) == ("summary", "internal")
     assert "a bug in the watch" in capfd.readouterr().err
     assert processes_of(run) == []
+
+
+async def test_a_process_is_ended_whose_output_can_t_be_read(
+    state: StateDir, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By the attempt, not only by the run's end."""
+    run = accept(state, plan_of(script("work", "sleep 600")))
+    async with executing(run, altered_by=OUTPUT_FAILS) as execution:
+        await execution.wait()
+
+    log = capfd.readouterr().err
+    assert "a bug in the output" in log
+    assert "goes on: False" in log
+    assert execution.told()[-1]["cause_code"] == "internal"
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+async def test_a_step_that_finds_no_descriptors_is_told_and_leaves_no_process(
+    state: StateDir, mechanism: str
+) -> None:
+    """It had started when they were missing; the run goes on without it."""
+    require_mechanism(mechanism)
+    text = "echo up; exec sleep 600"
+    steps = (script("work", text), script("after", text, "work", when="always()"))
+    run = accept(state, plan_of(*steps))
+    settings = {"limits": {"containment": mechanism}}
+    async with executing(run, altered_by=NO_DESCRIPTORS_ONCE, settings=settings) as execution:
+        await execution.until("log", step="after")
+        steps_of = {
+            line
+            for pid in processes_of(run)
+            for line in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if line.startswith(b"TAILRACE_STEP=")
+        }
+        await execution.send("cancel")
+        await execution.send("cancel")
+        await execution.wait()
+
+    assert steps_of == {b"TAILRACE_STEP=after"}
+    finished = execution.finished("work")
+    assert (finished["status"], finished["cause_code"]) == ("error", "requirement")
+    assert finished["cause"].endswith(": Too many open files")
+    assert cgroups_of(run.id) == []

@@ -6,6 +6,7 @@ import asyncio
 import math
 import os
 import random
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -172,24 +173,26 @@ class Attempt:
         except TailraceError as exc:
             self._announce(None)
             return AttemptResult(conclusion="error", cause=str(exc), cause_code="requirement")
-        self._announce(invocation.display)
         self.workdir = invocation.cwd
-        log = AttemptLog(ctx.run.log(step.id, self.number))
-        narration = self.narration = Narration(ctx, step, self._label, self.places)
-        try:
+        with ExitStack() as held:
+            held.callback(invocation.close)
+            self._announce(invocation.display)
+            log = held.enter_context(closing(AttemptLog(ctx.run.log(step.id, self.number))))
+            narration = self.narration = Narration(ctx, step, self._label, self.places)
+            held.callback(self._let_go, narration, log)
             leader = self._start(invocation, scope, bubblewrap)
             if isinstance(leader, AttemptResult):
                 return leader
             return await self._supervise(leader, log, narration)
-        finally:
-            self.narration = None
-            if self._sandbox is not None:
-                self._sandbox.close()
-            with ctx.disk_guard():
-                narration.finish()
-                log.sync()
-            log.close()
-            ctx.prompts.forget(step.id)
+
+    def _let_go(self, narration: Narration, log: AttemptLog) -> None:
+        self.narration = None
+        if self._sandbox is not None:
+            self._sandbox.close()
+        with self._ctx.disk_guard():
+            narration.finish()
+            log.sync()
+        self._ctx.prompts.forget(self._step.id)
 
     def _announce(self, command: str | None) -> None:
         shown = self._step.echo and command is not None
@@ -268,13 +271,14 @@ class Attempt:
     ) -> AttemptResult:
         ctx = self._ctx
         ctx.leaders.add(leader.pid)
-        output = self.output = self._output(leader, log, narration)
-        containment = self._containment = Containment(leader, self._marker(), ctx.leaders)
-        self._deadline = Deadline(self._step.timeout_ms, self._loop.time())
+        containment = Containment(leader, self._marker(), ctx.leaders)
         request: StopRequest | None = None
         kill: Kill | None = None
         at_once = True  # where this is cancelled, or fails
         try:
+            output = self.output = self._output(leader, log, narration)
+            self._containment = containment
+            self._deadline = Deadline(self._step.timeout_ms, self._loop.time())
             if self._paused:  # while it was being started
                 await self.pause()
             request = await self._until_end(leader, output, narration, containment)
@@ -288,8 +292,11 @@ class Attempt:
                 self._containment = None
                 containment.release()
                 ctx.leaders.discard(leader.pid)
-                with ctx.disk_guard():
-                    output.finish()
+                if self.output is None:  # it couldn't be made
+                    os.close(leader.output)
+                else:
+                    with ctx.disk_guard():
+                        self.output.finish()
         if request is None and kill is not None:
             self._tell_leftovers(kill)
             kill = None

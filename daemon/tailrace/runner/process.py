@@ -42,9 +42,14 @@ class Leader:
         self.group = group  # what it was started in, and nothing else
         self.is_wrapped = is_wrapped  # it is bubblewrap, put before the step by us
         self.in_namespace = in_namespace  # all that it starts is in a PID namespace
+        loop = asyncio.get_running_loop()
+        self._exited: asyncio.Future[int] = loop.create_future()
         self._pidfd = os.pidfd_open(pid)
-        self._exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+        try:
+            loop.add_reader(self._pidfd, self._reap)
+        except OSError:  # epoll(7): a user may watch only so many descriptors
+            os.close(self._pidfd)
+            raise
 
     def _reap(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -87,10 +92,11 @@ def start(
     `Leader.group`.
 
     Raises:
-        OSError: the program can't be executed, or *cwd* can't be entered.
+        OSError: the program can't be executed, or *cwd* can't be entered, or no descriptors
+            are left; no process is.
     """
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    group = None
+    pid, group = 0, None
     try:
         with contextlib.suppress(OSError):  # over the user's pipe budget: the default must do
             fcntl.fcntl(read_end, F_SETPIPE_SZ, PIPE_SIZE)
@@ -102,12 +108,25 @@ def start(
             pid, group = launcher.start(
                 argv, cwd=cwd, env=env, output=write_end, pass_fds=pass_fds, cpus=cpus
             )
+        return Leader(pid, read_end, group=group, is_wrapped=is_wrapped, in_namespace=in_namespace)
     except BaseException:
         os.close(read_end)
+        if pid:  # there it is, and nobody would end it
+            _undo(pid, group)
         raise
     finally:
         os.close(write_end)
-    return Leader(pid, read_end, group=group, is_wrapped=is_wrapped, in_namespace=in_namespace)
+
+
+def _undo(pid: int, group: Cgroup | None) -> None:
+    """End and reap a process that has just been started, and what it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    if group is not None:
+        group.kill()
+    os.waitpid(pid, 0)
+    if group is not None:
+        group.remove()
 
 
 @contextlib.contextmanager
