@@ -70,6 +70,15 @@ def pidfd_open(pid, flags=0):
 os.pidfd_open = pidfd_open
 """
 
+COMMAND_FAILS = """
+from tailrace.runner.steering import Steering
+
+def extend(self, command):
+    raise ValueError("a bug at hunter22")
+
+Steering._extend = extend
+"""
+
 
 async def test_a_bug_in_one_step_s_room_ends_the_others_without_their_grace(
     state: StateDir, capfd: pytest.CaptureFixture[str]
@@ -159,3 +168,22 @@ async def test_a_step_that_finds_no_descriptors_is_told_and_leaves_no_process(
     assert (finished["status"], finished["cause_code"]) == ("error", "requirement")
     assert finished["cause"].endswith(": Too many open files")
     assert cgroups_of(run.id) == []
+
+
+async def test_a_command_that_fails_is_told_and_the_run_goes_on(
+    state: StateDir, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Who asked learns it, and the runner's log has the rest, masked."""
+    run = accept(state, plan_of(script("work", "echo up; sleep 600")))
+    async with executing(run, altered_by=COMMAND_FAILS, secrets={"PW": "hunter22"}) as execution:
+        await execution.until("log", step="work")
+        reply = await execution.send("extend", step="work", by_ms=1000)
+        cancelled = await execution.send("cancel")
+        await execution.wait()
+
+    assert (reply.status, reply.reason) == (
+        "invalid", "the runner failed at it; see runner.log",
+    )  # fmt: skip
+    assert cancelled.status == "done"
+    assert execution.told()[-1]["event"] == "aborted"
+    assert "ValueError: a bug at ***" in capfd.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,6 +91,10 @@ class RunContext:
             yield
         except OSError as exc:
             self.disk_failed(exc)
+
+    def log_bug(self, trace: str) -> None:
+        """Write a traceback to the runner's log, masked."""
+        print(self.mask_text(trace), file=sys.stderr)  # noqa: T201 - runner.log is our stderr
 
     def mask_values(self, values: Sequence[str]) -> None:
         """Mask late secrets in all that the run writes from here on."""

@@ -20,7 +20,7 @@ Handler = Callable[[wire.Command], Awaitable[wire.Reply]]
 
 @contextlib.asynccontextmanager
 async def serve_control(run: RunDir, handle: Handler) -> AsyncIterator[None]:
-    """Answer commands while the context lasts; the socket is removed at its end.
+    """Answer commands while the context lasts; socket and connections are closed at its end.
 
     A Unix socket's address holds 107 bytes, so it is bound through the folder's
     descriptor (unix(7)).
@@ -28,13 +28,12 @@ async def serve_control(run: RunDir, handle: Handler) -> AsyncIterator[None]:
     Raises:
         OSError: the socket can't be bound.
     """
+    connections: set[asyncio.Task[None]] = set()
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, ValueError):  # gone, or a line without an end
-            while line := await reader.readline():
-                writer.write(wire.encode_json(await _answer(line, handle)) + b"\n")
-                await writer.drain()
-        writer.close()
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(_converse(reader, writer, handle), name="control connection")
+        connections.add(task)
+        task.add_done_callback(connections.discard)
 
     run.control.unlink(missing_ok=True)
     folder = os.open(run.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -49,6 +48,29 @@ async def serve_control(run: RunDir, handle: Handler) -> AsyncIterator[None]:
     finally:
         server.close()
         run.control.unlink(missing_ok=True)
+        for connection in connections:
+            connection.cancel()
+        if connections:
+            await asyncio.wait(connections)
+
+
+async def _converse(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handle: Handler
+) -> None:
+    try:
+        while line := await _next_line(reader):
+            writer.write(wire.encode_json(await _answer(line, handle)) + b"\n")
+            with contextlib.suppress(ConnectionError):  # gone: the next read tells
+                await writer.drain()
+    finally:
+        writer.close()
+
+
+async def _next_line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except (ConnectionError, ValueError):  # gone, or a line without an end
+        return b""
 
 
 _decoder: Final = msgspec.json.Decoder(wire.Command)

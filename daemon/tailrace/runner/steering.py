@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import traceback
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -45,6 +46,9 @@ class Steering:
             except OSError as exc:  # the disk: the run ends, and says so as soon as it can
                 self._engine.disk_failed(exc)
                 return Reply(status="invalid", reason=f"the run folder can't be written: {exc}")
+            except Exception:  # noqa: BLE001 - the boundary of a command: the run goes on
+                self._engine.ctx.log_bug(traceback.format_exc())
+                return Reply(status="invalid", reason="the runner failed at it; see runner.log")
             if command.id is not None:
                 self._answers[command.id] = (asked_digest(command), reply)
                 if len(self._answers) > _REMEMBERED:
