@@ -79,6 +79,17 @@ def extend(self, command):
 Steering._extend = extend
 """
 
+END_FAILS = """
+from tailrace.runner.engine import Engine
+whole = Engine._end
+
+async def end(self):
+    await whole(self)
+    raise RuntimeError("a bug behind the end")
+
+Engine._end = end
+"""
+
 
 async def test_a_bug_in_one_step_s_room_ends_the_others_without_their_grace(
     state: StateDir, capfd: pytest.CaptureFixture[str]
@@ -187,3 +198,15 @@ async def test_a_command_that_fails_is_told_and_the_run_goes_on(
     assert cancelled.status == "done"
     assert execution.told()[-1]["event"] == "aborted"
     assert "ValueError: a bug at ***" in capfd.readouterr().err
+
+
+async def test_a_bug_behind_the_last_event_adds_no_other(
+    state: StateDir, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The run has ended as it was told; the bug is in the runner's log."""
+    run = accept(state, plan_of(script("work", ":")))
+    async with executing(run, altered_by=END_FAILS) as execution:
+        await execution.wait()
+
+    assert [item["status"] for item in execution.told("summary")] == ["success"]
+    assert "a bug behind the end" in capfd.readouterr().err

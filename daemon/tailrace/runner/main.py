@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import traceback
 from pathlib import Path
 
@@ -82,7 +81,9 @@ async def _execute(
             take_up(ctx)
         await engine.run()
     except Exception:  # noqa: BLE001 - the boundary of a run: its watchers must see an end
-        _crashed(ctx, traceback.format_exc())
+        ctx.log_bug(traceback.format_exc())
+        if engine.ended is None:
+            _crashed(ctx)
     finally:
         await asyncio.to_thread(ctx.mechanism.close)
         await end_descendants()
@@ -150,9 +151,8 @@ def _check_handover(file: RunFile, handover: wire.Handover) -> None:
         raise InvalidInputError(problems)
 
 
-def _crashed(ctx: RunContext, trace: str) -> None:
-    """Tell of a bug of ours: to the runner's log, masked, and as the run's last event."""
-    print(ctx.rules.mask_text(trace), file=sys.stderr)  # noqa: T201 - runner.log is our stderr
+def _crashed(ctx: RunContext) -> None:
+    """Tell of a bug of ours as the run's last event."""
     with contextlib.suppress(OSError):
         ctx.recorder.record(
             events.Summary(
