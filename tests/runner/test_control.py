@@ -49,11 +49,12 @@ async def test_a_connection_that_waits_for_its_answer_is_closed_with_the_socket(
     """Nothing of a conversation outlives the context that serves it."""
     run = accept(state, plan_of(script("never", ":")))
     asked, ended = asyncio.Event(), asyncio.Event()
+    never: asyncio.Future[wire.Reply] = asyncio.get_running_loop().create_future()
 
     async def handle(command: wire.Command) -> wire.Reply:
         asked.set()
         try:
-            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+            return await never
         finally:
             ended.set()
 
