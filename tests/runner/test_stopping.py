@@ -321,11 +321,36 @@ async def test_a_runner_that_is_told_to_end_cancels_its_run(state: StateDir) -> 
     assert processes_of(run) == []
 
 
+async def test_a_refusal_is_not_remembered(state: StateDir) -> None:
+    """What was refused for the state of the run is done once that lets it, under the same id."""
+    steps = (
+        script("gate", "until test -e go; do sleep 0.01; done"),
+        script("work", SLEEPS, "gate", timeout_ms=600_000),
+    )
+    run = accept(state, plan_of(*steps))
+    async with executing(run) as execution:
+        await execution.until("step_started", step="gate")
+        asked: dict[str, Any] = {"step": "work", "by_ms": 1000, "id": "k1"}
+        early = await execution.send("extend", **asked)
+        (state.workspace(run.id) / "go").touch()
+        await execution.until("log", step="work")
+        done = await execution.send("extend", **asked)
+        again = await execution.send("extend", **asked)
+        await execution.send("cancel")
+        await execution.wait()
+
+    assert (early.status, early.state) == ("conflict", "pending")
+    assert done.status == "done"
+    assert again == done
+    assert [item["extended_ms"] for item in execution.told("control", step="work")] == [1000]
+
+
 @pytest.mark.parametrize("name", get_args(get_type_hints(Command)["command"]))
 async def test_a_command_behind_the_last_event_is_refused_and_told_nowhere(name: Any) -> None:
     """The socket is open a moment longer; who asks then gets the run's end for an answer."""
     # It has no recorder: a command that tried to tell of itself would fail.
-    engine = SimpleNamespace(ended="success", gauges=dict)
+    ctx = SimpleNamespace(run=SimpleNamespace(id="r"))
+    engine = SimpleNamespace(ended="success", gauges=dict, ctx=ctx)
     reply = await Steering(cast(Engine, engine)).handle(Command(command=name, step="work"))
 
     if name in ("hello", "gauges"):
@@ -338,7 +363,8 @@ async def test_a_command_behind_the_last_event_is_refused_and_told_nowhere(name:
 async def test_a_run_that_ends_while_it_is_being_paused_is_told_as_ended() -> None:
     """Its last step may end while it is frozen."""
     walk = SimpleNamespace(phase=Phase.WALKING)
-    engine = SimpleNamespace(ended=None, paused=False, ctx=SimpleNamespace(walk=walk))
+    ctx = SimpleNamespace(walk=walk, run=SimpleNamespace(id="r"))
+    engine = SimpleNamespace(ended=None, paused=False, ctx=ctx)
 
     async def pause() -> None:
         engine.ended = "error"

@@ -1,7 +1,7 @@
 """What people and programs may ask of a running run, and how each is answered.
 
 Asking for what is already so changes nothing and names the earlier ``control``
-event; a command with an id is done once and answered the same again.
+event; a command with an id is done once and answered the same again, unless it was refused.
 """
 
 from __future__ import annotations
@@ -9,21 +9,19 @@ from __future__ import annotations
 import asyncio
 import os
 import traceback
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import UNSET
 
 from tailrace.core.events import FINAL_STEP_STATUSES, Control, Notice
 from tailrace.core.units import format_duration
 from tailrace.core.walk import Phase, Stop
+from tailrace.rundir.answers import Answers
 from tailrace.runner.attempt import AttemptResult, StopRequest
-from tailrace.wire import OTHER_COMMAND, Command, Reply, asked_digest
+from tailrace.wire import Command, Reply
 
 if TYPE_CHECKING:
     from tailrace.runner.engine import Engine
-
-_REMEMBERED: Final = 1_000  # answers by id
 
 
 class Steering:
@@ -31,16 +29,15 @@ class Steering:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._answers: OrderedDict[str, tuple[bytes, Reply]] = OrderedDict()
+        self._answers = Answers()
         self._earlier: dict[tuple[str, str | None], int] = {}  # (action, step) -> seq
         self._one_at_a_time = asyncio.Lock()  # freezing takes a moment
 
     async def handle(self, command: Command) -> Reply:
         """Do what is asked, or say why not."""
         async with self._one_at_a_time:
-            if command.id is not None and command.id in self._answers:
-                digest, earlier = self._answers[command.id]
-                return earlier if digest == asked_digest(command) else OTHER_COMMAND
+            if known := self._answers.known(self._engine.ctx.run.id, command):
+                return known
             try:
                 reply = await self._do(command)
             except OSError as exc:  # the disk: the run ends, and says so as soon as it can
@@ -49,11 +46,7 @@ class Steering:
             except Exception:  # noqa: BLE001 - the boundary of a command: the run goes on
                 self._engine.ctx.log_bug(traceback.format_exc())
                 return Reply(status="invalid", reason="the runner failed at it; see runner.log")
-            if command.id is not None:
-                self._answers[command.id] = (asked_digest(command), reply)
-                if len(self._answers) > _REMEMBERED:
-                    self._answers.popitem(last=False)
-            return reply
+            return self._answers.keep(self._engine.ctx.run.id, command, reply)
 
     async def _do(self, command: Command) -> Reply:
         match command.command:

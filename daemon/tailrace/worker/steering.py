@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -14,6 +13,7 @@ from tailrace import wire
 from tailrace.core.events import Control
 from tailrace.core.mask_rules import MaskRules
 from tailrace.errors import UnavailableError
+from tailrace.rundir.answers import Answers
 from tailrace.rundir.control import send_command
 from tailrace.rundir.layout import RunDir, StateDir
 from tailrace.rundir.lock import try_lock
@@ -23,34 +23,11 @@ from tailrace.worker.lives import Lives
 from tailrace.worker.queue import Queue
 from tailrace.worker.unstarted import Reason, end_unstarted
 
-_REMEMBERED: Final = 1_000  # answers by run and id: asked again, the same is said again
 _ANSWER_S: Final = 5.0  # a runner that starts listens within this
 _PAUSE_S: Final = 0.02
 _GAUGES_S: Final = 0.5  # a scrape doesn't wait for a stuck runner
 
 RUNNER_GAUGES: Final = ("pipe_bytes", "held_bytes")
-
-
-class Answers:
-    """What was answered to commands with an id, also after the runner that did it is gone."""
-
-    def __init__(self) -> None:
-        self._answers: OrderedDict[tuple[str, str], tuple[bytes, wire.Reply]] = OrderedDict()
-
-    def known(self, run_id: str, command: wire.Command) -> wire.Reply | None:
-        """Return the answer that this command got before; an id given to another is refused."""
-        if command.id is None or (found := self._answers.get((run_id, command.id))) is None:
-            return None
-        digest, reply = found
-        return reply if digest == wire.asked_digest(command) else wire.OTHER_COMMAND
-
-    def keep(self, run_id: str, command: wire.Command, reply: wire.Reply) -> wire.Reply:
-        """Remember and return an answer; refusals aren't remembered."""
-        if command.id is not None and reply.status in ("done", "unchanged"):
-            self._answers[run_id, command.id] = (wire.asked_digest(command), reply)
-            if len(self._answers) > _REMEMBERED:
-                self._answers.popitem(last=False)
-        return reply
 
 
 class Steering:

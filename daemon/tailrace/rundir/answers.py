@@ -1,0 +1,32 @@
+"""What was answered to commands: asked again with the same id, the same is said again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from tailrace import wire
+
+_REMEMBERED: Final = 1_000  # answers by run and id
+
+
+class Answers:
+    """What was answered to commands with an id, also after the runner that did it is gone."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[tuple[str, str], tuple[bytes, wire.Reply]] = OrderedDict()
+
+    def known(self, run_id: str, command: wire.Command) -> wire.Reply | None:
+        """Return the answer that this command got before; an id given to another is refused."""
+        if command.id is None or (found := self._answers.get((run_id, command.id))) is None:
+            return None
+        digest, reply = found
+        return reply if digest == wire.asked_digest(command) else wire.OTHER_COMMAND
+
+    def keep(self, run_id: str, command: wire.Command, reply: wire.Reply) -> wire.Reply:
+        """Remember and return an answer; refusals aren't remembered."""
+        if command.id is not None and reply.status in ("done", "unchanged"):
+            self._answers[run_id, command.id] = (wire.asked_digest(command), reply)
+            if len(self._answers) > _REMEMBERED:
+                self._answers.popitem(last=False)
+        return reply
