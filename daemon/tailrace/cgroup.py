@@ -81,15 +81,19 @@ class Cgroup:
                 Path(folder, "cgroup.freeze").write_bytes(b"0")
 
     def remove(self) -> bool:
-        """Remove it and those below it; return whether it is gone. One that is in use stays."""
+        """Remove it and those below it, waiting while it is busy, for two seconds at most.
+
+        Returns whether it is gone. One that is in use stays.
+        """
         deadline = time.monotonic() + _REMOVE_S
-        while not self._try_remove():
+        while not self.try_remove():
             if time.monotonic() > deadline:
                 return False
             time.sleep(_PAUSE_S)
         return True
 
-    def _try_remove(self) -> bool:
+    def try_remove(self) -> bool:
+        """Remove it and those below it, as `remove` does, without waiting."""
         try:
             for folder in reversed(list(_tree(self.path))):
                 Path(folder).rmdir()

@@ -86,6 +86,17 @@ async def test_a_frozen_cgroup_handles_sigterm_all_the_same(tmp_path: Path) -> N
     assert (kill.mechanism, kill.survivors) == ("cgroup", ())
 
 
+async def test_a_busy_cgroup_is_left_to_the_run_s_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for it on the loop, where other steps' output and timeouts would wait, too."""
+    async with held(["sleep", "600"], tmp_path, "cgroup") as containment:
+        with monkeypatch.context() as patches:
+            patches.setattr(time, "sleep", lambda _: pytest.fail("it waits"))
+            containment.release()
+        assert containment.members()
+
+
 def is_still(pid: int) -> bool:
     """Whether a process is stopped, or frozen: those sleep, and have used the same time again."""
     before, again = (Path(f"/proc/{pid}/schedstat").read_text() for _ in range(2))

@@ -160,9 +160,12 @@ class Containment:
         return len(members)
 
     def release(self) -> None:
-        """Remove the attempt's cgroup, once `stop` has ended its processes or none was left."""
+        """Remove the attempt's cgroup, once `stop` has ended its processes or none was left.
+
+        One that is still busy is left to the run's end: other steps go on meanwhile.
+        """
         if self._leader.group is not None:
-            self._leader.group.remove()
+            self._leader.group.try_remove()
 
     async def _look_again(self) -> tuple[list[int], int]:
         """Wait until none is left, killing what appears; return who is, and how many appeared.

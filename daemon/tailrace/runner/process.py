@@ -126,7 +126,7 @@ def _undo(pid: int, group: Cgroup | None) -> None:
         group.kill()
     os.waitpid(pid, 0)
     if group is not None:
-        group.remove()
+        group.try_remove()
 
 
 @contextlib.contextmanager
