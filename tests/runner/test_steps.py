@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -492,6 +493,62 @@ async def test_an_old_step_is_taken_over_with_its_outputs_and_artifacts(state: S
     assert again.told("step_started", step="a") == []
     assert again.text("b") == "n=1\nx\n"
     assert [item["name"] for item in again.told("artifact")] == ["x"]
+
+
+@pytest.mark.parametrize("gone", ["artifact", "folder"])
+async def test_a_run_ends_with_a_cause_where_what_it_reuses_is_gone(
+    state: StateDir, gone: str
+) -> None:
+    """It isn't its own folder that fails, and no step starts without what it needs."""
+    steps = (
+        script("a", 'echo x > "$TAILRACE_ARTIFACTS/x"'),
+        script("b", "echo never", "a", when="always()"),
+    )
+    first = await execute(state, plan_of(*steps))
+    if gone == "artifact":
+        (first.run.artifacts / "x").unlink()
+    else:
+        shutil.rmtree(first.run.path)
+    again = await execute(state, plan_of(*steps), reused={"a": first.run.id})
+
+    last = again.told()[-1]
+    assert (last["status"], last["cause_code"]) == ("error", "requirement")
+    assert last["cause"] == (
+        f"what step 'a' left in run {first.run.id} can't be read (No such file or directory); "
+        "retry from the start"
+    )
+    assert again.told("step_started") == again.told("artifact") == []
+
+
+# For as long as a huge artifact would take.
+COPY_TAKES_LONG = """
+import pathlib, shutil, sys, time
+
+def copy(*args, **more):
+    folder = pathlib.Path(sys.argv[1])
+    (folder / "copies").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.01)
+
+shutil.copyfileobj = shutil.copyfile = copy
+"""
+
+
+async def test_a_run_is_stopped_while_it_copies_what_it_reuses(state: StateDir) -> None:
+    """It answers at once, and goes on with nothing."""
+    steps = (script("a", 'echo x > "$TAILRACE_ARTIFACTS/x"'), script("b", "echo never", "a"))
+    first = await execute(state, plan_of(*steps))
+    run = accept(state, plan_of(*steps), reused={"a": first.run.id})
+    async with executing(run, altered_by=COPY_TAKES_LONG) as execution:
+        await eventually((run.path / "copies").exists)
+        reply = await execution.send("cancel")
+        (run.path / "go").touch()
+        await execution.wait()
+
+    assert reply.status == "done"
+    assert execution.told()[-1]["event"] == "aborted"
+    assert execution.finished("a")["status"] == "skipped"
+    assert execution.told("artifact") == execution.told("step_started") == []
 
 
 async def test_a_run_is_executed_once(state: StateDir) -> None:

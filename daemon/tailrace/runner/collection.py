@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from tailrace.core import events
 from tailrace.core.plan import StepPlan
+from tailrace.core.walk import Phase
+from tailrace.errors import TailraceError
 from tailrace.pipeline.expressions import TemplateError, render
 from tailrace.rundir.disk import sync_folder, write_synced
 from tailrace.rundir.layout import RunDir
@@ -123,36 +129,73 @@ def _write_outputs(run: RunDir, step: str, data: bytes) -> None:
         sync_folder(above)
 
 
+class EarlierGoneError(TailraceError):
+    """What an earlier run has left can't be read any more; the text is this run's cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What a step of an earlier run has left, its artifacts being copied."""
+
+    finished: events.StepFinished
+    outputs: dict[str, str]
+    artifacts: list[events.Artifact]
+
+
 async def take_over(ctx: RunContext) -> None:
-    """Begin with what the run that this one repeats has done already.
+    """Begin with what the run that this one repeats has done already; a stop ends it early.
 
     Raises:
-        OSError: the earlier run's folder is gone, or this one can't be written.
+        EarlierGoneError: the earlier run's folder, or something in it, is gone.
+        OSError: this run's folder can't be written.
     """
     for step_id, run_id in ctx.file.reused.items():
-        if ctx.walk.status_of(step_id) != "pending":  # by a runner that died since
+        if _is_settled(ctx, step_id):  # by a runner that died since
             continue
         step = ctx.plan.step(step_id)
-        earlier = ctx.state.run(run_id)
-        snapshot = read_snapshot(earlier)
-        if earlier.outputs(step_id).exists():
-            outputs = msgspec.json.decode(
-                earlier.outputs(step_id).read_bytes(), type=dict[str, str]
-            )
-            await _keep_outputs(ctx, step_id, outputs)
-        for artifact in snapshot.artifacts:
-            if artifact.step == step_id:
-                _copy(earlier, ctx.run, artifact.name)
-                _tell(
-                    ctx, step, artifact.name, artifact.bytes, artifact.sha256, artifact.media_type
-                )
-        finished = snapshot.steps[step_id].finished
-        assert finished is not None, "only steps that have finished are reused"
+        left = await asyncio.to_thread(_copy_left, ctx.state.run(run_id), ctx.run, step_id)
+        if left.outputs:
+            await _keep_outputs(ctx, step_id, left.outputs)
+        if _is_settled(ctx, step_id):  # by somebody, meanwhile
+            continue
+        for artifact in left.artifacts:
+            _tell(ctx, step, artifact.name, artifact.bytes, artifact.sha256, artifact.media_type)
+        finished = left.finished
         ctx.recorder.record(msgspec.structs.replace(finished, reused=True))
         ctx.walk.finished(step_id, finished.status, allowed=finished.allowed)
 
 
-def _copy(source: RunDir, target: RunDir, name: str) -> None:
-    to = target.artifacts / name
-    to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.copyfile(source.artifacts / name, to, follow_symlinks=False)
+def _is_settled(ctx: RunContext, step: str) -> bool:
+    return ctx.walk.status_of(step) != "pending" or ctx.walk.phase is not Phase.WALKING
+
+
+def _copy_left(earlier: RunDir, run: RunDir, step: str) -> _Left:
+    with _reading(earlier, step):
+        earlier.journal.stat()  # one that isn't there would read as empty
+        snapshot = read_snapshot(earlier)
+        finished = snapshot.steps[step].finished
+        outputs: dict[str, str] = {}
+        if earlier.outputs(step).exists():
+            outputs = msgspec.json.decode(earlier.outputs(step).read_bytes(), type=dict[str, str])
+    assert finished is not None, "only steps that have finished are reused"
+    left = [artifact for artifact in snapshot.artifacts if artifact.step == step]
+    for artifact in left:
+        with _reading(earlier, step):
+            path = earlier.artifacts / artifact.name
+            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        target = run.artifacts / artifact.name
+        with open(source, "rb") as old:
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with target.open("wb") as new:
+                shutil.copyfileobj(old, new)
+    return _Left(finished, outputs, left)
+
+
+@contextmanager
+def _reading(earlier: RunDir, step: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, OSError, msgspec.MsgspecError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "damaged"
+        cause = f"what step '{step}' left in run {earlier.id} can't be read ({why})"
+        raise EarlierGoneError(f"{cause}; retry from the start") from exc

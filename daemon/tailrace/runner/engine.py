@@ -112,7 +112,7 @@ class Engine:
                     ctx.recorder.record(events.Notice(kind="containment", text=ctx.mechanism.why))
                 for step, text in unenforced(ctx.plan) if ctx.earlier is None else ():
                     ctx.recorder.record(events.Notice(kind="unenforced", text=text, step=step))
-                await collection.take_over(ctx)
+                await self._take_over()
             try:
                 self._begin_clock()
                 await self._walk()
@@ -121,6 +121,12 @@ class Engine:
                     if timer is not None:
                         timer.cancel()
             await self._end()
+
+    async def _take_over(self) -> None:
+        try:
+            await collection.take_over(self.ctx)
+        except collection.EarlierGoneError as exc:
+            self._fail(str(exc), "requirement")
 
     def _begin_clock(self) -> None:
         """Have timeout and budget count; an earlier runner may have stopped walking already."""
@@ -421,9 +427,11 @@ class Engine:
 
     def disk_failed(self, error: OSError) -> None:
         """End the run because its folder can't be written."""
-        cause = f"the run folder can't be written: {error.strerror or error}"
+        self._fail(f"the run folder can't be written: {error.strerror or error}", "disk")
+
+    def _fail(self, cause: str, code: events.CauseCode) -> None:
         if self.ctx.walk.phase is not Phase.ENDING:
-            self.ctx.walk.fail(Stop(kind="failure", cause=cause, cause_code="disk"))
+            self.ctx.walk.fail(Stop(kind="failure", cause=cause, cause_code=code))
             self._stopping()
 
     def _after(self, delay_ms: int, call: Callable[[], None]) -> None:
