@@ -8,17 +8,21 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from runs import processes_of, read_events
+from runs import accept, plan_of, processes_of, read_events, script
 from tailrace import wire
+from tailrace.core import events
 from tailrace.core.events import Control
 from tailrace.rundir.control import send_command
-from tailrace.rundir.layout import RunDir
+from tailrace.rundir.journal import JournalWriter
+from tailrace.rundir.layout import RunDir, StateDir
 from tailrace.rundir.lock import is_held, read_holder, try_lock
 from tailrace.worker.lost import Fate, end_lost, settle_lost
 from tailrace.worker.pulse import Pulse
@@ -468,3 +472,24 @@ async def test_a_cancel_of_a_lost_run_from_the_command_line_ends_it(yard: Yard) 
     os.close(lock)
     check_journal(run)
     assert yard.last(run.id).reason == "cancelled by ann, and its runner died"
+
+
+def test_a_lost_run_s_file_is_the_last_primary_artifact(tmp_path: Path) -> None:
+    """As a runner that lives tells it; a name that was taken has its step's in front."""
+    steps = [script(name, ":", primary="report.html") for name in ("one", "two", "three")]
+    run = accept(StateDir(tmp_path), plan_of(*steps))
+    journal = JournalWriter(run)
+    said = [events.Started(worker="here", containment="weak")] + [
+        events.Artifact(
+            step=step, name=name, url=f"at/{name}", bytes=1, sha256="", media_type="text/html"
+        )
+        for step, name in (
+            ("one", "report.html"), ("two", "two/report.html"), ("three", "three/index.html"),
+        )
+    ]  # fmt: skip
+    for event in said:
+        journal.append(wire.timestamp(time.time()), msgspec.to_builtins(event))
+    journal.close()
+
+    assert end_lost(run)
+    assert read_events(run)[-1]["file_url"] == "at/two/report.html"

@@ -103,6 +103,13 @@ class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
     narration: Literal["channel", "claude", "github"] = "channel"
     echo: bool = True
 
+    def is_primary(self, artifact: str) -> bool:
+        """Whether an artifact of the step is what the run is for; of several the last one is.
+
+        Where its name was taken, it has the step's in front.
+        """
+        return self.primary is not None and artifact in (self.primary, f"{self.id}/{self.primary}")
+
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """What a depth allows the whole run to spend."""

@@ -100,7 +100,7 @@ def _tell(
     )  # fmt: skip
     ctx.recorder.record(event)
     ctx.artifacts.append(event)
-    if step.primary is not None and name in (step.primary, f"{step.id}/{step.primary}"):
+    if step.is_primary(name):
         ctx.primary = name
 
 

@@ -67,11 +67,9 @@ def _restore_outputs(ctx: RunContext, finished: set[str]) -> None:
 
 
 def _restore_artifacts(ctx: RunContext, told: list[Artifact]) -> None:
-    primaries = {step.id: step.primary for step in ctx.plan.steps if step.primary is not None}
     for artifact in told:
         ctx.artifacts.append(artifact)
-        primary = primaries.get(artifact.step)
-        if primary is not None and artifact.name in (primary, f"{artifact.step}/{primary}"):
+        if ctx.plan.step(artifact.step).is_primary(artifact.name):
             ctx.primary = artifact.name
     names = {artifact.name for artifact in told}
     for folder, _, files in os.walk(ctx.run.artifacts):

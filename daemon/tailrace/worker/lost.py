@@ -278,12 +278,12 @@ class _Settlement:
             return False
 
     def _file_url(self) -> str | None:
-        primaries = {(s.id, name) for s in self._plan.steps for name in (s.primary,) if name}
+        steps = {step.id: step for step in self._plan.steps}
+        url = None
         for artifact in self._past.snapshot.artifacts:
-            names = (artifact.name, artifact.name.removeprefix(f"{artifact.step}/"))
-            if any((artifact.step, name) in primaries for name in names):
-                return artifact.url
-        return None
+            if artifact.step in steps and steps[artifact.step].is_primary(artifact.name):
+                url = artifact.url
+        return url
 
     def _since(self, moment: str | None) -> int:
         if moment is None:
