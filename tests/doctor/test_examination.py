@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,18 @@ async def test_the_containment_is_what_a_runner_chooses(yard: Yard) -> None:
     assert asked.text.startswith("weak: ")
     weaker = machine.Chosen(containment="pidns", why="cgroup: none is mounted")
     assert machine.told_containment(weaker).text.endswith("(cgroup: none is mounted)")
+
+
+async def test_a_machine_that_starts_no_process_is_told_of(
+    yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where not even the look at the containment can be started, the report comes all the same."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+
+    found = machine_check(await report(yard), "containment")
+
+    assert found.status == "problem"
+    assert found.text.startswith("no process can be started to find it out: [Errno 2]")
 
 
 def test_whoever_runs_the_daemon_lends_steps_their_powers() -> None:

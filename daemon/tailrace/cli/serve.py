@@ -120,8 +120,8 @@ class _Daemon:
             report = await examine(
                 worker.settings, worker.state, entries, worker.requirements, every_server=False
             )
-        except OSError as exc:  # no process can be started: runs will say the same
-            log.warning("not_examined", reason=str(exc))
+        except Exception:  # a task's root: the daemon serves, examined or not
+            log.exception("not_examined", hint="tailrace doctor")
             return
         found: dict[str | None, list[str]] = {}
         for check in report.checks:

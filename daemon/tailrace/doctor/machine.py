@@ -123,11 +123,15 @@ def inotify(folder: Path) -> DoctorCheck:
 
 async def containment(settings: Settings) -> DoctorCheck:
     """Tell what runners choose here, as a process of their kind does."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "tailrace.runner.chosen", settings.limits.containment,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+    hint = f"`{sys.executable} -m tailrace.runner.chosen auto` says more"
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "tailrace.runner.chosen", settings.limits.containment,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+    except OSError as exc:
+        return problem("containment", f"no process can be started to find it out: {exc}", hint)
     try:
         async with asyncio.timeout(_PATIENCE_S):
             said, _ = await process.communicate()
@@ -140,7 +144,6 @@ async def containment(settings: Settings) -> DoctorCheck:
     try:
         return told_containment(msgspec.json.decode(said, type=Chosen))
     except msgspec.MsgspecError:
-        hint = f"`{sys.executable} -m tailrace.runner.chosen auto` says more"
         return problem("containment", "what runners choose can't be found out", hint)
 
 
