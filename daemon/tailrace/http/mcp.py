@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import structlog
 from aiohttp import hdrs, web
 
 from tailrace.http.keys import HERE
@@ -20,6 +21,8 @@ from tailrace.http.problems import RefusedError, problem
 from tailrace.http.requests import parameters
 from tailrace.http.route import Answer, Route
 from tailrace.mcp.installed import NotInstalledError, import_server
+
+log = structlog.get_logger(__name__)
 
 PATH: Final = "/mcp"
 _OURS: Final = "tailrace.request"  # where an ASGI scope holds the request as we know it
@@ -30,31 +33,36 @@ class Endpoint:
     """The SDK's end, which begins with the first request: it costs half a second and memory."""
 
     def __init__(self) -> None:
-        self._starting = asyncio.Lock()
-        self._manager: Any = None  # of the SDK, which may be missing
+        self._ready: asyncio.Future[Any] | None = None  # the SDK's manager, which may be missing
         self._running: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
 
     async def manager(self) -> Any:
-        """Return the SDK's manager, started.
+        """Return the SDK's manager, started; where that fails, the next call tries again.
 
         Raises:
             NotInstalledError: the extra ``mcp`` is missing.
         """
-        async with self._starting:
-            if self._manager is None:
-                module = await asyncio.to_thread(import_server)
-                ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-                self._running = asyncio.create_task(self._run(module, ready), name="mcp")
-                self._manager = await ready
-        return self._manager
+        if self._ready is None:
+            self._ready = asyncio.get_running_loop().create_future()
+            self._running = asyncio.create_task(self._run(self._ready), name="mcp")
+        # Shielded: a client that goes away cancels its request, and others wait for the same.
+        return await asyncio.shield(self._ready)
 
-    async def _run(self, module: Any, ready: asyncio.Future[Any]) -> None:
-        # Its task group must be entered and left by the same task.
-        manager = module.make_http_manager(open_runs)
-        async with manager.run():
-            ready.set_result(manager)
-            await self._stop.wait()
+    async def _run(self, ready: asyncio.Future[Any]) -> None:
+        try:
+            module = await asyncio.to_thread(import_server)
+            manager = module.make_http_manager(open_runs)
+            # Its task group must be entered and left by the same task.
+            async with manager.run():
+                ready.set_result(manager)
+                await self._stop.wait()
+        except Exception as exc:  # a task's root: told to whoever waits, else logged
+            self._ready = None
+            if ready.done():
+                log.exception("mcp_ended")
+            else:
+                ready.set_exception(exc)
 
     async def close(self) -> None:
         """End what is still being answered."""
