@@ -39,6 +39,7 @@ MAY_IMPORT: Final = {
     "search_path": set(),
     "task_end": set(),
     "whole_file": set(),
+    "socket_path": set(),
     "settings": set(),
     "logs": {"settings"},
     "systemd": {"errors"},
@@ -48,7 +49,7 @@ MAY_IMPORT: Final = {
     "agent": {"report"},
     "settings_check": {"errors", "settings"},
     "settings_file": {"core", "errors", "pipeline", "settings", "settings_check"},
-    "client": {"core", "errors", "whole_file", "wire"},
+    "client": {"core", "errors", "socket_path", "whole_file", "wire"},
     "rundir": {"core", "errors", "settings", "task_end", "wire"},
     "runner": {
         "bubblewrap", "cgroup", "core", "errors", "pipeline", "rundir", "search_path", "settings",
@@ -73,9 +74,8 @@ MAY_IMPORT: Final = {
     "prove": {"core", "errors", "rundir", "task_end", "wire"},
     "cli": {
         "client", "core", "doctor", "errors", "http", "logs", "mcp", "pipeline", "prove", "rundir",
-        "settings",
-        "settings_file", "store", "systemd", "task_end", "undumpable", "views", "whole_file",
-        "wire", "worker",
+        "settings", "settings_file", "socket_path", "store", "systemd", "task_end", "undumpable",
+        "views", "whole_file", "wire", "worker",
     },
 }  # fmt: skip
 

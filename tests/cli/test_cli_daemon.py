@@ -84,6 +84,23 @@ async def test_a_daemon_is_used_as_the_folders_are(daemon: Daemon, by_url: bool)
     assert (retried[0], last["event"], last["status"]) == (1, "summary", "error")
 
 
+async def test_a_daemon_whose_socket_has_a_long_path_is_used(tmp_path: Path) -> None:
+    """Longer than a socket's address may be (unix(7)), for commands and for Python programs."""
+    deep = tmp_path / ("deep" * 30)
+    deep.mkdir()
+    async with serving(deep, PIPELINES) as daemon:
+        assert len(str(daemon.state.path / "daemon.sock")) > 107
+        tailrace = Calls(daemon, by_url=False)
+        assert (await tailrace("run", "hello"))[:2] == (0, "a | hello 1 false\n")
+        assert (await daemon.get("/runs/hello/1"))["via"] == "http"  # it wasn't run by itself
+        async with Client(daemon.state.path / "daemon.sock") as client:
+            assert (await client.view("hello/1")).status == "success"
+    assert (await tailrace("tail", "hello/1"))[:2] == (0, "a | hello 1 false\n")
+    with pytest.raises(UnreachableError, match=r"deep/gone/.* No such file or directory; is it"):
+        async with Client(deep / "gone" / "daemon.sock"):
+            pass
+
+
 async def test_the_list_of_pipelines_tells_when_each_runs_next(daemon: Daemon) -> None:
     """The first time of its schedules, with what is known of each."""
     pipelines = daemon.state.path.parent / "pipelines"

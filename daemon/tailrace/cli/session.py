@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from tailrace.cli.main import Globals
+from tailrace.socket_path import short_path
 
 if TYPE_CHECKING:
     from tailrace.cli.source import Source
@@ -134,18 +135,11 @@ def _answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(2)
         try:
-            probe.connect(_short(path))
+            with short_path(path) as name:
+                probe.connect(name)
         except OSError:
             return False
     return True
-
-
-def _short(path: Path) -> str:
-    """Return a name of at most 107 bytes (unix(7)) for a socket: the path as seen from here."""
-    text = str(path)
-    if len(os.fsencode(text)) <= 107:
-        return text
-    return os.path.relpath(text)
 
 
 def current() -> Session:

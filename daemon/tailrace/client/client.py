@@ -25,6 +25,7 @@ from tailrace.client.stream import EndedError, Lateness, SseParser, frame_of
 from tailrace.client.told import Told, told_of
 from tailrace.core.events import LAST_EVENTS, Aborted, Summary
 from tailrace.errors import ConflictError, UnavailableError, UnreachableError
+from tailrace.socket_path import short_path
 from tailrace.whole_file import written_whole
 
 T = TypeVar("T")
@@ -63,10 +64,17 @@ class Client:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._reconnect_s = tuple(reconnect_s)
         self._session: aiohttp.ClientSession | None = None
+        self._opened = contextlib.ExitStack()
 
     async def __aenter__(self) -> Client:
         """Make ready; nothing is sent yet."""
-        connector = aiohttp.UnixConnector(str(self._socket)) if self._socket else None
+        connector = None
+        if self._socket is not None:
+            try:
+                name = self._opened.enter_context(short_path(self._socket))
+            except OSError as exc:
+                raise self._unreachable(exc) from None
+            connector = aiohttp.UnixConnector(name)
         self._session = aiohttp.ClientSession(
             connector=connector,
             headers=self._headers,
@@ -79,6 +87,7 @@ class Client:
         """Close all connections."""
         assert self._session is not None
         await self._session.close()
+        self._opened.close()
 
     # ---- single requests ---------------------------------------------------------------------
 
@@ -126,7 +135,7 @@ class Client:
             yield response
 
     def _unreachable(self, exc: BaseException) -> UnreachableError:
-        reason = str(exc) or type(exc).__name__
+        reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
         if isinstance(exc, aiohttp.ClientConnectorError):
             reason = (exc.os_error.strerror or str(exc.os_error)) if exc.os_error else reason
         return UnreachableError(
