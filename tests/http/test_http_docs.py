@@ -43,6 +43,32 @@ async def test_the_openapi_document_describes_every_route(site: Site) -> None:
     assert {"id", "ref", "steps", "last_seq", "events_url"} <= set(schemas["RunView"]["properties"])
 
 
+async def test_a_key_is_described_where_it_is_heeded(site: Site) -> None:
+    """A malformed ``Idempotency-Key`` is refused by the routes that describe it, by no others."""
+    run = site.worker.new_run()
+    bodies: dict[str, object] = {
+        "runs": {"pipeline": "clone", "params": {"repo": "x"}}, "{prompt}": {"answer": "x"},
+        "progress": {"step": "clone", "percent": 1}, "extend": {"by": "1m"},
+        "links": {"what": "events"},
+    }  # fmt: skip
+    document = (await site.get("/api/v1/openapi.json")).json
+
+    heeded, described = set(), set()
+    for path, item in document["paths"].items():
+        if "post" not in item:
+            continue
+        url = path.format(id=run.id, step="clone", prompt="p1")
+        body = bodies.get(path.rpartition("/")[2])
+        reply = await site.post(url, body, headers={"Idempotency-Key": "no key"})
+        if reply.status == 422 and reply.problem["errors"][0]["where"] == "Idempotency-Key":
+            heeded.add(path)
+        if "Idempotency-Key" in {parameter["name"] for parameter in item["post"]["parameters"]}:
+            described.add(path)
+    assert described == heeded
+    assert "/api/v1/runs" in heeded
+    assert "/api/v1/runs/{id}/links" not in heeded
+
+
 def test_the_reference_lists_every_route() -> None:
     """With its scope and summary, in the application's order."""
     table = re.findall(r"^\| ([A-Z]+) \| `([^`]+)` \| (\w+) \| (.+) \|$", PAGE.read_text(), re.M)

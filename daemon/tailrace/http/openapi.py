@@ -9,7 +9,7 @@ import msgspec
 
 from tailrace import wire
 from tailrace.http.problems import MEDIA_TYPE
-from tailrace.http.route import JSON, SSE, Answer, Query, Route
+from tailrace.http.route import JSON, SSE, Answer, Header, Query, Route
 
 _TEMPLATE: Final = "#/components/schemas/{name}"
 _PLACE: Final = re.compile(r"\{([a-z_]+)\}")
@@ -27,7 +27,7 @@ _KINDS: Final[dict[str, dict[str, Any]]] = {
     "flag": {"enum": ["0", "1"]},
     "duration": {"type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$"},
 }
-_HEADERS: Final = {
+_HEADERS: Final[dict[Header, str]] = {
     "Last-Event-ID": "the last id that was seen, SEQ or RUNID:SEQ",
     "Idempotency-Key": "the same key within 24 h does it once and is answered the same again",
 }
@@ -73,7 +73,7 @@ def _operation(route: Route, refs: dict[Any, dict[str, Any]]) -> dict[str, Any]:
                "description": _PLACES[name]} for name in places),
             *(_parameter(query) for query in route.query or ()),
             *({"name": name, "in": "header", "schema": {"type": "string"},
-               "description": _HEADERS[name]} for name in _headers(route)),
+               "description": _HEADERS[name]} for name in route.headers),
         ],
         "responses": _responses(route, refs),
     }  # fmt: skip
@@ -93,16 +93,6 @@ def operation_id(route: Route) -> str:
     """Return an operation's name, made of its method and path."""
     words = [word for word in re.split(r"[^a-z]+", route.path) if word not in ("", "api", "v")]
     return "_".join([route.method.lower(), *words])
-
-
-def _headers(route: Route) -> tuple[str, ...]:
-    if route.path == "/mcp":
-        return ()
-    if route.method == "POST":
-        starts = route.path.endswith("/runs")
-        return ("Idempotency-Key", "Last-Event-ID") if starts else ("Idempotency-Key",)
-    resumes = route.path.endswith("{id}/events") or route.starts
-    return ("Last-Event-ID",) if resumes else ()
 
 
 def _parameter(query: Query) -> dict[str, Any]:

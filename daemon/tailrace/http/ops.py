@@ -79,6 +79,7 @@ ROUTES: Final = (
         summary="Start a run with the query's params and stream it as `plain=1`",
         scope="run",
         query=None,
+        headers=("Last-Event-ID",),
         starts=True,
         answers=(
             Answer(200, "its events, with ids RUNID:SEQ", media=SSE),

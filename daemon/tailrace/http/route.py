@@ -14,6 +14,7 @@ from tailrace.store.tokens import Scope
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Kind = Literal["text", "integer", "flag", "duration"]
+Header = Literal["Idempotency-Key", "Last-Event-ID"]
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
 SSE: Final = "text/event-stream"
@@ -58,6 +59,7 @@ class Route:
     query: tuple[Query, ...] | None = ()  # None: anything, read by the handler
     body: type | None = None
     body_required: bool = False
+    headers: tuple[Header, ...] = ()  # those that the handler heeds
     starts: bool = False  # a GET that changes something: guarded like a POST
     probe: bool = False  # answered to any Host
     link: What | None = None  # what a signed link to it is of; None: there is none

@@ -202,6 +202,7 @@ ROUTES: Final = (
         query=SHAPE_QUERY,
         body=wire.StartRun,
         body_required=True,
+        headers=("Idempotency-Key", "Last-Event-ID"),
         answers=(
             _NEW,
             Answer(200, "its events", media=SSE),
@@ -243,6 +244,7 @@ ROUTES: Final = (
         scope="read",
         query=(*SHAPE_QUERY, *PLACE_QUERY, LINK),
         link="events",
+        headers=("Last-Event-ID",),
         answers=(
             Answer(200, "its events", media=SSE),
             Answer(200, "its events, one object a line", media=NDJSON),

@@ -221,6 +221,7 @@ ROUTES: Final = (
         summary="Cancel a run",
         scope="run",
         body=wire.CancelBody,
+        headers=("Idempotency-Key",),
         answers=(_STEERED,),
     ),
     Route(
@@ -230,6 +231,7 @@ ROUTES: Final = (
         summary="Freeze a run's processes and start no more",
         scope="run",
         body=wire.PauseBody,
+        headers=("Idempotency-Key",),
         answers=(_STEERED,),
     ),
     Route(
@@ -239,6 +241,7 @@ ROUTES: Final = (
         summary="Go on with a paused run",
         scope="run",
         body=wire.PauseBody,
+        headers=("Idempotency-Key",),
         answers=(_STEERED,),
     ),
     Route(
@@ -249,6 +252,7 @@ ROUTES: Final = (
         scope="read",  # at least: an `ask` may demand another, and `run` is needed where none does
         body=wire.AnswerBody,
         body_required=True,
+        headers=("Idempotency-Key",),
         answers=(_STEERED,),
     ),
     Route(
@@ -259,6 +263,7 @@ ROUTES: Final = (
         scope="run",
         body=wire.ProgressBody,
         body_required=True,
+        headers=("Idempotency-Key",),
         answers=(_STEERED,),
     ),
     Route(
@@ -268,6 +273,7 @@ ROUTES: Final = (
         summary="Repeat a run on its workspace, as a new run",
         scope="run",
         body=wire.RetryBody,
+        headers=("Idempotency-Key",),
         answers=(_NEW,),
     ),
     Route(
@@ -277,6 +283,7 @@ ROUTES: Final = (
         summary="Skip a step",
         scope="run",
         body=wire.CancelBody,
+        headers=("Idempotency-Key",),
         answers=(_STEERED,),
     ),
     Route(
@@ -286,6 +293,7 @@ ROUTES: Final = (
         summary="Cancel a step",
         scope="run",
         body=wire.CancelBody,
+        headers=("Idempotency-Key",),
         answers=(_STEERED,),
     ),
     Route(
@@ -296,6 +304,7 @@ ROUTES: Final = (
         scope="run",
         body=wire.ExtendBody,
         body_required=True,
+        headers=("Idempotency-Key",),
         answers=(_STEERED,),
     ),
 )
