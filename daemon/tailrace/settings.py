@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -131,6 +131,18 @@ class Settings(_Section, frozen=True, kw_only=True):
     notify: dict[str, Any] = {}
     console: dict[str, Any] = {}
     log: Log = Log()
+
+
+_WITHOUT_EFFECT: Final = {
+    "hosts": "no step runs by SSH, and `requires.hosts` looks for the names only",
+    "notify": "nobody is told of runs",
+    "console": "there is no SSH console",
+}
+
+
+def without_effect(settings: Settings) -> list[tuple[str, str]]:
+    """Return (key, why) for each that is set and that this version only reads."""
+    return [(key, why) for key, why in _WITHOUT_EFFECT.items() if getattr(settings, key)]
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:

@@ -104,13 +104,13 @@ def test_a_terminal_shows_signs_and_wraps_what_is_long(site: Site) -> None:
 async def test_a_daemon_looks_by_itself_and_logs_what_it_finds(tmp_path: Path, site: Site) -> None:
     """One line for each pipeline in need, once it serves; who asks it sees what it sees."""
     pipelines = {"fine": FINE, "lacks": LACKS}
-    config = f"mcp: {json.dumps({'docs': {'command': command('well')}})}\n"
+    config = f"mcp: {json.dumps({'docs': {'command': command('well')}})}\nnotify: {{mail: x}}\n"
     async with serving(tmp_path, pipelines, settings=config) as daemon:
 
-        def logged() -> list[dict[str, object]]:
+        def logged(event: str = "requirements_unmet") -> list[dict[str, object]]:
             whole = daemon.log.read_text().rpartition("\n")[0]
             lines = map(json.loads, whole.splitlines())
-            return [line for line in lines if line["event"] == "requirements_unmet"]
+            return [line for line in lines if line["event"] == event]
 
         await eventually(lambda: bool(logged()))
         assert [line.get("pipeline") for line in logged()] == ["lacks"]
@@ -118,6 +118,8 @@ async def test_a_daemon_looks_by_itself_and_logs_what_it_finds(tmp_path: Path, s
             "requires.commands: 'no-such-tool' isn't there",
             "secrets.GONE: no secret is named 'GONE'",
         ]
+        (unenforced,) = logged("unenforced")
+        assert unenforced["what"] == "the setting notify has no effect yet: nobody is told of runs"
         found = site.tailrace("doctor", "--json", "--url", daemon.url, TAILRACE_TOKEN=daemon.token)
         assert found.returncode == 1, found.stderr
         report = msgspec.json.decode(found.stdout, type=wire.DoctorReport)

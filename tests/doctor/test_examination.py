@@ -93,6 +93,26 @@ async def test_all_that_a_pipeline_lacks_is_told(yard: Yard) -> None:
     assert SECRET not in str(found)
 
 
+async def test_what_is_set_without_effect_is_told(yard: Yard) -> None:
+    """Settings and triggers that this version only reads: each is a warning that names it."""
+    yard.pipeline("hooked", on="{webhook: {secret: TOKEN}}")
+    yard.pipeline("plain")
+    hosts = {"box": {"address": "box.example"}}
+
+    found = await report(yard, hosts=hosts, notify={"mail": "x"}, console={"listen": ":22"})
+
+    told = [(c.pipeline, c.status, c.text) for c in found.checks if c.check == "unenforced"]
+    assert [(of, status, text.partition(": nobody")[0]) for of, status, text in told[1:]] == [
+        (None, "warning", "the setting notify has no effect yet"),
+        (None, "warning", "the setting console has no effect yet: there is no SSH console"),
+        ("hooked", "warning", "on.webhook has no effect yet: no delivery starts a run"),
+    ]
+    assert told[0][2].startswith("the setting hosts has no effect yet: no step runs by SSH")
+    assert of(found, "hooked")[0] == ("ok", "pipeline", "requires nothing")
+    plain = await report(yard)
+    assert [c.pipeline for c in plain.checks if c.check == "unenforced"] == ["hooked"]
+
+
 async def test_a_dead_server_that_nobody_requires_is_a_warning(yard: Yard) -> None:
     """It is asked only where every server is."""
     yard.pipeline("plain")

@@ -112,7 +112,7 @@ class _Daemon:
         """Log what the doctor finds, a line for the machine and one for each pipeline in need."""
         import structlog
 
-        from tailrace.doctor.examination import examine
+        from tailrace.doctor.examination import UNENFORCED, examine
 
         log = structlog.get_logger(__name__)
         entries = worker.catalog.entries()
@@ -128,6 +128,9 @@ class _Daemon:
             # A server is told by the pipelines that require it.
             if check.status == "problem" and not check.check.startswith("mcp."):
                 found.setdefault(check.pipeline, []).append(f"{check.check}: {check.text}")
+            if check.check == UNENFORCED:
+                about = {"pipeline": check.pipeline} if check.pipeline else {}
+                log.warning("unenforced", **about, what=check.text)
         for pipeline, problems in found.items():
             about = {"pipeline": pipeline} if pipeline else {}
             log.warning("requirements_unmet", **about, problems=problems, hint="tailrace doctor")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from tailrace import __version__, wire
 from tailrace.doctor import machine, places
@@ -11,8 +12,10 @@ from tailrace.doctor.checks import ok, problem, warning
 from tailrace.pipeline.catalog import Entry
 from tailrace.pipeline.model import Pipeline
 from tailrace.rundir.layout import StateDir
-from tailrace.settings import Settings
+from tailrace.settings import Settings, without_effect
 from tailrace.worker.requirements import SERVER_HINT, Requirements, credential_secrets
+
+UNENFORCED: Final = "unenforced"  # the check that names what is set without effect
 
 
 async def examine(
@@ -40,11 +43,14 @@ async def examine(
         )
     servers = asked.result()
     checks = [*looked.result(), contained.result(), *_secrets(settings, requirements)]
+    checks += (_unenforced(f"the setting {key}", why) for key, why in without_effect(settings))
     checks += (_server(health, required) for health in servers)
     if not entries:
         checks.append(warning("pipelines", "there are none", "write one, or set pipelines_dir"))
     for entry in entries:
         checks += _pipeline(entry, requirements)
+        if entry.pipeline is not None and entry.pipeline.on.webhook is not None:
+            checks.append(_unenforced("on.webhook", "no delivery starts a run", entry.name))
         await asyncio.sleep(0)  # each takes some milliseconds, and others want the loop
     return wire.DoctorReport(
         status=_worst(checks), version=__version__, checks=tuple(checks), mcp=tuple(servers)
@@ -101,6 +107,12 @@ def _pipeline(entry: Entry, requirements: Requirements) -> list[wire.DoctorCheck
         for each in requirements.unmet(entry.pipeline)
     ]
     return found or [ok("pipeline", _needs(entry.pipeline), pipeline=entry.name)]
+
+
+def _unenforced(what: str, why: str, pipeline: str | None = None) -> wire.DoctorCheck:
+    """Tell of what is set and, in this version, passed over."""
+    hint = "leave it out, or wait for a version that has it"
+    return warning(UNENFORCED, f"{what} has no effect yet: {why}", hint, pipeline=pipeline)
 
 
 def _needs(pipeline: Pipeline) -> str:
