@@ -145,6 +145,18 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
     return [(key, why) for key, why in _WITHOUT_EFFECT.items() if getattr(settings, key)]
 
 
+_AT_START: Final = ("listen", "public_url", "socket", "state_dir", "log")
+
+
+def held_until_restart(now: Settings, then: Settings) -> list[str]:
+    """Return the keys that differ and that a daemon takes only when it starts.
+
+    ``public_url`` is one for the addresses of artifacts; requests know the new one at once.
+    """
+    differ = [key for key in _AT_START if getattr(now, key) != getattr(then, key)]
+    return differ + (["limits.body"] if now.limits.body != then.limits.body else [])
+
+
 def default_state_dir(environ: Mapping[str, str]) -> Path:
     """Return the state folder where the settings name none: section 7 of the contract.
 

@@ -91,6 +91,30 @@ async def test_a_hangup_reads_the_settings_again_and_mistakes_change_nothing(
         assert await colour_after(bad, "settings_not_read") == "COLOUR=red\n"
 
 
+async def test_a_hangup_names_the_settings_that_need_a_new_start(tmp_path: Path) -> None:
+    """Those that differ from the start's, each time, and no others."""
+    config = tmp_path / "tailrace.yaml"
+    async with serving(tmp_path, {}, settings="public_url: https://ci.example\n") as daemon:
+
+        def logged(event: str) -> list[dict[str, object]]:
+            whole = daemon.log.read_text().rpartition("\n")[0]
+            return [d for d in map(json.loads, whole.splitlines()) if d["event"] == event]
+
+        async def reload(text: str) -> None:
+            config.write_text(text)
+            before = len(logged("settings_read"))
+            daemon.process.send_signal(signal.SIGHUP)
+            await eventually(lambda: len(logged("settings_read")) > before)
+
+        same = "public_url: https://ci.example\nmax_runs: 3\n"
+        other = "listen: 127.0.0.1:1\nlog: {level: debug}\n"
+        await reload(same)
+        await reload("limits: {body: 2M}\n" + other)
+        await reload(same)
+        held = [line["keys"] for line in logged("settings_held")]
+        assert held == [["listen", "public_url", "log", "limits.body"]]
+
+
 def at(seconds: float) -> wire.Frame:
     """An event of that time."""
     data = wire.encode_json({"seq": 1, "event": "log", "t": wire.timestamp(seconds)})

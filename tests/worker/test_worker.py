@@ -20,6 +20,7 @@ from tailrace.errors import (
 )
 from tailrace.rundir.feed import Cursor
 from tailrace.rundir.lock import is_held
+from tailrace.settings import Limits
 from tailrace.store.index import RunRow
 from tailrace.worker import prepared
 from tailrace.worker.folder import create_folder
@@ -439,6 +440,19 @@ async def test_a_run_that_was_started_beside_the_daemon_is_followed(yard: Yard) 
         assert await ended(worker, accepted.run.id) == "success"
         await asyncio.to_thread(process.wait)
         assert not is_held(accepted.run.lock)
+
+
+async def test_another_ring_counts_from_the_next_feed_on(yard: Yard) -> None:
+    """SIGHUP changes what is kept in memory of runs that are watched from then on."""
+    yard.pipeline("hello", "for i in 1 2 3 4 5; do echo $i; sleep 0.05; done")
+    async with yard.worker() as worker:
+        settings = yard.settings(limits=Limits(min_free=0, ring=0))
+        worker.reload(settings, yard.catalog, yard.secrets(settings))
+        run_id = await start(worker, "hello")
+        async with worker.watch(run_id) as feed:
+            await until(lambda: feed.ended, "the feed's end")
+            last = wire.encode_json(yard.last(run_id))
+            assert 0 < feed.ring_size < 2 * len(last)  # the newest frame alone
 
 
 async def test_other_settings_count_from_the_next_run_on(yard: Yard) -> None:

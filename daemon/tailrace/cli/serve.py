@@ -37,7 +37,8 @@ def serve(listen: str | None, on_stop: str) -> None:
 
     It stops on SIGTERM and Ctrl-C, and leaves the runs that are under way to
     their runners: the next daemon takes them up again. SIGHUP reads the
-    settings again, all but where it listens and its state folder.
+    settings again; listen, public_url, socket, state_dir, limits.body and log
+    hold until it is started anew, and where they differ its log says so.
     """
     with Signals() as signals:
         import msgspec
@@ -64,6 +65,7 @@ class _Daemon:
     ) -> None:
         self._session = session
         self._settings = settings  # as they were at the start: where it listens stays
+        self._read = session.settings  # likewise, without this call's options
         self._signals = signals
         self._manager = manager
         self._stopping = False
@@ -151,12 +153,12 @@ class _Daemon:
         import structlog
 
         from tailrace.errors import TailraceError
+        from tailrace.settings import held_until_restart
 
         log = structlog.get_logger(__name__)
         try:
-            settings = msgspec.structs.replace(
-                self._session.read_settings(), listen=self._settings.listen
-            )
+            read = self._session.read_settings()
+            settings = msgspec.structs.replace(read, listen=self._settings.listen)
             worker.reload(settings, self._session.catalog(), secrets.renewed(settings))
         except TailraceError as exc:
             log.error("settings_not_read", reason=str(exc))
@@ -165,6 +167,8 @@ class _Daemon:
         server.reload(settings)
         self._trouble = ""
         log.info("settings_read")
+        if held := held_until_restart(self._read, read):
+            log.warning("settings_held", keys=held, hint="they count once the daemon starts anew")
 
 
 def _greet(server: Server) -> None:

@@ -108,7 +108,7 @@ class Feeds:
 
     def __init__(self, changes: Changes, *, ring_bytes: int) -> None:
         self._changes = changes
-        self._ring_bytes = ring_bytes
+        self.ring_limit = ring_bytes  # of each feed that is opened from now on
         self._shared: dict[str, _Shared] = {}
 
     @property
@@ -135,7 +135,7 @@ class Feeds:
                 await shared.end()
 
     def _open(self, run: RunDir, known: Snapshot) -> _Shared:
-        feed = Feed(run, ring_bytes=self._ring_bytes)
+        feed = Feed(run, ring_bytes=self.ring_limit)
         feed.last_seq, feed.ended = known.last_seq, known.is_final
         if feed.ended:
             return _Shared(feed, None)

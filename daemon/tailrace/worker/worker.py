@@ -196,6 +196,7 @@ class Worker:
         self.settings, self.catalog, self._acceptor = settings, catalog, acceptor
         self._intake.reload(acceptor, settings)
         self._starter.reload(acceptor, settings)
+        self._feeds.ring_limit = settings.limits.ring
         work = self._lives.fork_server.make_ready(acceptor.usual_handover)
         self._tasks.start(work, name="make the fork server ready")
         self._starter.admit()
