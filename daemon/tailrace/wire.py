@@ -89,8 +89,14 @@ def decode_event(line: bytes) -> events.AnyEvent:
     return _event_decoder.decode(line)
 
 
-class _LogData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``log`` as watchers get it."""
+class LogData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A slice of an attempt's output: ``log`` as watchers get it.
+
+    ``text`` is one or more lines joined by newlines, ``line`` the number of the
+    first, from 1. ``open`` says that the last one hasn't ended: the next ``log`` of
+    the attempt goes on there. So its output is ``text`` and, unless it is open,
+    a newline, in order.
+    """
 
     seq: int
     event: Literal["log"]
@@ -105,7 +111,7 @@ class _LogData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def log_data(record: Record, data: bytes) -> bytes:
     """Return a ``log`` event's data for watchers, from its record and its slice of the file."""
     return encode_json(
-        _LogData(
+        LogData(
             seq=record.seq,
             event="log",
             t=record.t,
@@ -116,6 +122,18 @@ def log_data(record: Record, data: bytes) -> bytes:
             text=slice_text(data),
         )
     )
+
+
+_log_decoder: Final = msgspec.json.Decoder(LogData)
+
+
+def decode_log(data: bytes) -> LogData:
+    """Read the ``data`` of a ``log`` event.
+
+    Raises:
+        msgspec.MsgspecError: it isn't one.
+    """
+    return _log_decoder.decode(data)
 
 
 # ---- streams ---------------------------------------------------------------------------------

@@ -6,26 +6,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from tailrace import wire
 from tailrace.core.lines import resolve_carriage_returns
 
 _MOST: Final = 1 << 20  # characters kept of a line that doesn't end
 _LOOK: Final = 1 << 14  # characters at the end that the last lines are looked for in
-
-
-class LogData(msgspec.Struct, frozen=True, kw_only=True):
-    """The keys of a ``log`` event that hold output."""
-
-    step: str
-    attempt: int
-    line: int
-    text: str
-    open: bool = False
-
-
-decode_log: Final = msgspec.json.Decoder(LogData).decode
 
 
 class Joiner:
@@ -100,7 +85,7 @@ class Tail:
         lines: list[str] = []  # newest first
         later = ""  # the beginning of the piece after, which may go on an open line
         for data in reversed(self._frames):
-            log = decode_log(data)
+            log = wire.decode_log(data)
             pieces = log.text[-_LOOK:].split("\n")
             if log.open:
                 pieces[-1] += later

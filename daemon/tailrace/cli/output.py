@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from tailrace import wire
-from tailrace.cli.lines import Joiner, decode_log
+from tailrace.cli.lines import Joiner
 from tailrace.cli.narrative_lines import NARRATED, NarrativeLines
 from tailrace.cli.notes import note_of, plan_ref
 from tailrace.cli.visible import visible
@@ -49,7 +49,7 @@ class RawText:
         pieces = []
         for frame in frames:
             if frame.event == "log":
-                log = decode_log(frame.data)
+                log = wire.decode_log(frame.data)
                 pieces.append(log.text if log.open else log.text + "\n")
         text = "".join(pieces)
         await write((visible(text) if self._to_terminal else text).encode())
@@ -84,7 +84,7 @@ class PlainLines:
         out: list[str] = []
         for frame in frames:
             if frame.event == "log":
-                log = decode_log(frame.data)
+                log = wire.decode_log(frame.data)
                 joiner = self._joiners.get(log.step)
                 if joiner is None:
                     joiner = self._joiners[log.step] = Joiner()

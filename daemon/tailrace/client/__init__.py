@@ -14,6 +14,7 @@ those of `tailrace.core.events`, runs those of `tailrace.wire`, errors those of
 
 from tailrace.client.client import Client, NotStartedError
 from tailrace.client.stream import Lateness, SseParser
-from tailrace.client.told import Log, Told, Unknown
+from tailrace.client.told import Told, Unknown
+from tailrace.wire import LogData as Log
 
 __all__ = ["Client", "Lateness", "Log", "NotStartedError", "SseParser", "Told", "Unknown"]

@@ -18,8 +18,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from tailrace import wire
 from tailrace.core.events import LAST_EVENTS
 from tailrace.core.lines import resolve_carriage_returns
@@ -102,18 +100,6 @@ class Thinning:
         return True
 
 
-class _Log(msgspec.Struct):
-    """What `PlainLines` needs of a ``log`` event."""
-
-    attempt: int
-    text: str
-    step: str = ""
-    open: bool = False
-
-
-_log_decoder: Final = msgspec.json.Decoder(_Log)
-
-
 @dataclass(slots=True)
 class _OpenLine:
     """What an attempt has printed of a line; gathered, and put together once."""
@@ -153,14 +139,14 @@ class PlainLines:
     def lines(self, frame: Frame) -> list[str]:
         """Return the lines that end with this event."""
         if frame.event == "log":
-            return self._take(_log_decoder.decode(frame.data))
+            return self._take(wire.decode_log(frame.data))
         if frame.event in ("step_finished", "step_retrying"):
             return self._close([key for key in self._open if key[0] == frame.step])
         if frame.event in LAST_EVENTS:
             return self._close(list(self._open))
         return []
 
-    def _take(self, log: _Log) -> list[str]:
+    def _take(self, log: wire.LogData) -> list[str]:
         key = (log.step, log.attempt)
         *ended, rest = log.text.split("\n")
         if not log.open:

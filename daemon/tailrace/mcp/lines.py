@@ -39,17 +39,6 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
 
 
-class _Log(msgspec.Struct, frozen=True, kw_only=True):
-    """What is needed of a ``log`` event's data."""
-
-    step: str
-    attempt: int
-    line: int
-    text: str
-    open: bool = False
-
-
-_log_decoder: Final = msgspec.json.Decoder(_Log)
 _progress_decoder: Final = msgspec.json.Decoder(Progress)
 
 
@@ -94,7 +83,7 @@ class _Lines:
         self._most = most
         self._open: dict[tuple[str, int], _Line] = {}
 
-    def begun(self, log: _Log) -> list[_Line]:
+    def begun(self, log: wire.LogData) -> list[_Line]:
         """Take a piece; return the lines that begin in it, the last of which may still grow."""
         head, *rest = log.text.split("\n")
         grown = self._open.pop((log.step, log.attempt), None)
@@ -109,7 +98,7 @@ class _Lines:
             self._open[log.step, log.attempt] = found[-1] if rest else grown
         return found
 
-    def ended(self, log: _Log, pattern: Any) -> list[_Line]:
+    def ended(self, log: wire.LogData, pattern: Any) -> list[_Line]:
         """Take a piece; return those of the lines that end in it that may match."""
         grown = self._open.pop((log.step, log.attempt), None)
         number, text = 0, log.text
@@ -132,7 +121,7 @@ class _Lines:
             text = whole
         return found + self._matching(log, number, text, pattern)
 
-    def _matching(self, log: _Log, number: int, text: str, pattern: Any) -> list[_Line]:
+    def _matching(self, log: wire.LogData, number: int, text: str, pattern: Any) -> list[_Line]:
         """Return the lines of *text* that match; its first is the piece's line *number*, from 0."""
         # A search a match, and in bytes: a call of RE2 for each line would cost ten times as much.
         data = strip_ansi_bytes(text.encode())
@@ -153,7 +142,7 @@ class _Lines:
         """Return the lines that haven't ended."""
         return list(self._open.values())
 
-    def _new(self, log: _Log, number: int, text: str) -> _Line:
+    def _new(self, log: wire.LogData, number: int, text: str) -> _Line:
         line = _Line(log.step, log.attempt, log.line + number, self._most)
         line.add(text)
         return line
@@ -192,7 +181,7 @@ class Tailing:
         for frame in frames:
             self._last_seq = frame.seq
             if frame.event == "log" and frame.seq > self._after:
-                for line in self._assembly.begun(_log_decoder.decode(frame.data)):
+                for line in self._assembly.begun(wire.decode_log(frame.data)):
                     if self._upto is None or line.number <= self._upto:
                         self._begun += 1
                         self._last.append(line)
@@ -241,7 +230,7 @@ class Search:
         """Look through more events."""
         for frame in frames:
             if frame.event == "log":
-                log = _log_decoder.decode(frame.data)
+                log = wire.decode_log(frame.data)
                 self._look(self._assembly.ended(log, self._pattern))
 
     def end(self, *, complete: bool) -> Found:
