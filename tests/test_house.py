@@ -68,8 +68,8 @@ MAY_IMPORT: Final = {
         "wire", "worker",
     },
     "http": {
-        "core", "doctor", "errors", "mcp", "pipeline", "rundir", "settings", "store",
-        "undumpable", "views", "wire", "worker",
+        "core", "doctor", "errors", "mcp", "pipeline", "rundir", "settings", "settings_check",
+        "store", "undumpable", "views", "wire", "worker",
     },
     "prove": {"core", "errors", "rundir", "task_end", "wire"},
     "cli": {

@@ -293,7 +293,9 @@ def test_a_listen_address_is_taken_apart(text: str, parts: tuple[str, int]) -> N
     assert parse_listen(text) == parts
 
 
-@pytest.mark.parametrize("text", ["", "8470", ":8470", "::1:80", "a:65536", "a:b", "a:1\n"])
+@pytest.mark.parametrize(
+    "text", ["", "8470", ":8470", "::1:80", "a:65536", "a:b", "a:1\n", "a b:1", "localhost"]
+)
 def test_what_is_no_listen_address_is_refused(text: str) -> None:
     """The message shows how to write one."""
     with pytest.raises(ValueError, match="HOST:PORT"):

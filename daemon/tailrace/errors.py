@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,9 @@ class ConflictError(TailraceError):
     def __init__(self, message: str, *, state: str) -> None:
         super().__init__(message)
         self.state = state
+
+
+DISK_RETRY_S: Final = 60  # when a disk that is full or failing is worth another try
 
 
 class UnavailableError(TailraceError):

@@ -24,7 +24,7 @@ def parse_listen(text: str) -> tuple[str, int]:
     """
     match = _LISTEN.fullmatch(text)
     if match is None or int(match[2]) > 65_535:
-        raise ValueError("write HOST:PORT, such as 127.0.0.1:8470 or [::1]:0")
+        raise ValueError("write HOST:PORT, such as 127.0.0.1:8470 or [::1]:8470; port 0 picks one")
     return match[1].strip("[]"), int(match[2])
 
 

@@ -15,8 +15,8 @@ from tailrace import wire
 from tailrace.core import events
 from tailrace.core.run import Snapshot, StepState
 from tailrace.pipeline.catalog import Entry
-from tailrace.pipeline.model import Pipeline
 from tailrace.pipeline.params import params_schema
+from tailrace.pipeline.variants import default_depth
 from tailrace.store.index import RunRow
 
 API = "/api/v1"
@@ -139,7 +139,7 @@ def pipeline_view(
         params={name: msgspec.to_builtins(param) for name, param in pipeline.params.items()},
         params_schema=params_schema(pipeline),
         depths=tuple(pipeline.depths),
-        default_depth=_default_depth(pipeline),
+        default_depth=default_depth(pipeline),
         graph=tuple(
             wire.PipelineNode(
                 id=step.id,
@@ -155,8 +155,3 @@ def pipeline_view(
         schedules=schedules,
         last_runs=runs,
     )
-
-
-def _default_depth(pipeline: Pipeline) -> str | None:
-    chosen = [name for name, depth in pipeline.depths.items() if depth.default]
-    return next(iter([*chosen, *pipeline.depths]), None)

@@ -94,14 +94,10 @@ def matcher(pattern: str | None) -> Callable[[str], bool] | None:
     """
     if pattern is None:
         return None
-    import re2  # type: ignore[import-untyped]  # ships no types
+    from tailrace.core.line_pattern import compile_pattern
 
-    options = re2.Options()
-    options.log_errors = False
     try:
-        compiled = re2.compile(pattern, options=options)
-    except re2.error as error:
-        reason = error.args[0] if error.args else "it can't be read"
-        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-        raise click.UsageError(f"--grep '{pattern}' is no pattern of RE2: {text}") from None
+        compiled = compile_pattern(pattern)
+    except ValueError as exc:
+        raise click.UsageError(f"--grep '{pattern}' is no pattern of RE2: {exc}") from None
     return lambda line: compiled.search(line) is not None

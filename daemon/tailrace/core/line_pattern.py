@@ -1,4 +1,4 @@
-"""Patterns over the lines of a log: RE2, so that searching is linear whatever is asked."""
+"""Patterns, of a log's lines above all: RE2, so that searching is linear whatever is asked."""
 
 from __future__ import annotations
 
@@ -19,13 +19,26 @@ def line_pattern(pattern: str) -> Any:
         problem = f"the pattern has {len(pattern)} characters"
         raise ValueError(f"{problem}; use at most {LONGEST_PATTERN}")
     options = re2.Options()
-    options.log_errors = False
     options.never_nl = True  # a match stays within its line
     options.max_mem = 1 << 23
     try:
-        re2.compile(pattern, options)
-        return re2.compile("(?m)" + pattern, options)
+        compile_pattern(pattern, options)
+        return compile_pattern("(?m)" + pattern, options)
+    except ValueError as exc:
+        raise ValueError(f"{exc}; see github.com/google/re2/wiki/Syntax") from None
+
+
+def compile_pattern(pattern: str, options: Any = None) -> Any:
+    """Return the compiled pattern.
+
+    Raises:
+        ValueError: it isn't RE2; the text says why.
+    """
+    options = options or re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
     except (re2.error, ValueError) as exc:
         text = exc.args[0] if exc.args else exc
         told = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-        raise ValueError(f"{told}; see github.com/google/re2/wiki/Syntax") from None
+        raise ValueError(told) from None

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from tailrace import wire
 from tailrace.errors import (
+    DISK_RETRY_S,
     ConflictError,
     InvalidInputError,
     Problem,
@@ -24,7 +25,6 @@ from tailrace.rundir.disk import is_disk_error
 log = structlog.get_logger()
 
 BEGUN: Final = web.RequestKey("begun", web.StreamResponse)  # the answer, once it has begun
-_DISK_RETRY_S: Final = 60  # when a disk that is full or failing is worth another try
 MEDIA_TYPE: Final = "application/problem+json"
 
 
@@ -126,7 +126,7 @@ async def boundary(request: web.Request, handler: Handler) -> web.StreamResponse
         if isinstance(exc, OSError) and is_disk_error(exc) and BEGUN not in request:
             log.warning("disk_failed", path=request.path, error=str(exc))
             detail = f"the disk doesn't take it: {exc.strerror}; free some space, and try again"
-            return problem_of(UnavailableError(detail, retry_after_s=_DISK_RETRY_S))
+            return problem_of(UnavailableError(detail, retry_after_s=DISK_RETRY_S))
         log.exception("request_failed", method=request.method, path=request.path)
         if BEGUN in request:
             return _cut(request)

@@ -19,10 +19,10 @@ from aiohttp.log import server_logger
 
 from tailrace.errors import InvalidInputError, Problem
 from tailrace.http.app import make_app
-from tailrace.http.auth import host_name
 from tailrace.http.keys import HERE, Here, Worker
 from tailrace.http.malformed import answer_malformed_with_problems
 from tailrace.settings import Settings
+from tailrace.settings_check import parse_listen
 from tailrace.store.tokens import TokenStore
 
 _BACKLOG: Final = 4096  # as much as listen(2) takes by default; who restarts lets many wait
@@ -86,7 +86,7 @@ async def serving(
         own = Path(settings.socket) if settings.socket else state.socket
         unix[own] = unix.pop(own) if own in unix else opened.enter_context(_listen_unix(own))
         tcp = [each for each in handed if each.family != socket.AF_UNIX]
-        host, port = tcp[0].getsockname()[:2] if tcp else split_address(settings.listen)
+        host, port = tcp[0].getsockname()[:2] if tcp else _address(settings.listen)
         if not tcp:
             tcp = [opened.enter_context(_listen_tcp(host, port))]
         app = make_app(worker, settings, tokens)
@@ -143,18 +143,11 @@ def _shorten_malformed(record: logging.LogRecord) -> bool:
     return True
 
 
-def split_address(listen: str) -> tuple[str, int]:
-    """Return host and port of the setting ``listen``: ``HOST:PORT`` or ``[IPV6]:PORT``.
-
-    Raises:
-        InvalidInputError: it is neither.
-    """
-    host, colon, port = listen.rpartition(":")
-    name = host_name(host) if host else None
-    if not colon or name is None or not port.isdigit() or int(port) > 65535:
-        hint = "write HOST:PORT, such as 127.0.0.1:8470 or [::1]:8470; port 0 picks one"
-        raise InvalidInputError([Problem("listen", f"'{listen}' is no address", hint)])
-    return name.strip("[]"), int(port)
+def _address(listen: str) -> tuple[str, int]:
+    try:
+        return parse_listen(listen)
+    except ValueError as exc:
+        raise _refused("listen", f"'{listen}' is no address", str(exc)) from None
 
 
 @contextlib.contextmanager

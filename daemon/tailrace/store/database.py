@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tailrace.errors import InvalidInputError, Problem, UnavailableError
+from tailrace.errors import DISK_RETRY_S, InvalidInputError, Problem, UnavailableError
 
-_RETRY_S: Final = 60  # when a disk that is full or failing is worth another try
 _REMEDY: Final = "put back a copy; without it, move the file away, and all tokens are made anew"
 _WAIT_S: Final = 5.0  # for another process that writes
 
@@ -73,11 +72,11 @@ class StateDatabase:
             if type(exc) is not sqlite3.DatabaseError:
                 raise  # one of our statements', such as a name twice
             message = f"{self._path} is damaged: {exc}; stop the daemon, and {_REMEDY}"
-            raise UnavailableError(message, retry_after_s=_RETRY_S) from exc
+            raise UnavailableError(message, retry_after_s=DISK_RETRY_S) from exc
 
     def _unusable(self, exc: sqlite3.Error) -> UnavailableError:
         message = f"{self._path} can't be used: {exc}; is its disk full or read-only?"
-        return UnavailableError(message, retry_after_s=_RETRY_S)
+        return UnavailableError(message, retry_after_s=DISK_RETRY_S)
 
     def close(self) -> None:
         """Close the file."""

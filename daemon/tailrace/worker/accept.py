@@ -21,7 +21,13 @@ from tailrace.core import events
 from tailrace.core.mask_rules import MaskRules, can_be_masked
 from tailrace.core.plan import CloneAction, ParamValue, Plan, RunFile
 from tailrace.core.units import format_bound, format_size
-from tailrace.errors import InvalidInputError, Problem, TailraceError, UnavailableError
+from tailrace.errors import (
+    DISK_RETRY_S,
+    InvalidInputError,
+    Problem,
+    TailraceError,
+    UnavailableError,
+)
 from tailrace.pipeline.catalog import Catalog
 from tailrace.pipeline.expressions import Scope, TemplateError, text_of
 from tailrace.pipeline.loader import load_pipeline
@@ -32,7 +38,7 @@ from tailrace.rundir.layout import StateDir
 from tailrace.settings import Settings
 from tailrace.worker.counter import Counter
 from tailrace.worker.git_check import clone_problems, userinfo_secrets, whole_path
-from tailrace.worker.prepared import DISK_RETRY_S, Accepted, Prepared
+from tailrace.worker.prepared import Accepted, Prepared
 from tailrace.worker.record import masked_run_file, new_run_file, plan_event
 from tailrace.worker.repeat import check_workspace
 from tailrace.worker.requirements import (

@@ -5,19 +5,17 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from tailrace import wire
 from tailrace.core import events
 from tailrace.core.plan import RunFile
-from tailrace.errors import UnavailableError
+from tailrace.errors import DISK_RETRY_S, UnavailableError
 from tailrace.rundir.layout import RunDir, StateDir
 from tailrace.worker.counter import Counter
 from tailrace.worker.folder import create_folder
-
-DISK_RETRY_S: Final = 60  # when a disk that is full or failing is worth another try
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
