@@ -246,13 +246,13 @@ class SmallWorker:
         body_sha256: str | None = None,
     ) -> str:
         """Accept another run."""
-        if not self.snapshot(run_id).is_final:
+        if not (await self.snapshot(run_id)).is_final:
             raise ConflictError("it is live", state="running")
         return self.new_run(retry_of=run_id, by=by, via=via).id
 
     async def delete(self, run_id: str) -> None:
         """Forget a finished run."""
-        if not self.snapshot(run_id).is_final:
+        if not (await self.snapshot(run_id)).is_final:
             raise ConflictError("it is live", state="running")
         self.index.remove(run_id)
 
@@ -266,7 +266,7 @@ class SmallWorker:
         assert row is not None
         return row.pipeline
 
-    def snapshot(self, run_id: str) -> Snapshot:
+    async def snapshot(self, run_id: str) -> Snapshot:
         """Read the folder."""
         return read_snapshot(self.state.run(run_id))
 

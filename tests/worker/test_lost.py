@@ -152,8 +152,8 @@ async def test_a_runner_may_die_at_any_moment_of_a_run_that_goes_on(
 
 async def artifacts_of(worker: Any, run_id: str) -> list[dict[str, Any]]:
     """A run's artifacts as the API would list them."""
-    await until(lambda: worker.snapshot(run_id).is_final, "the end")
-    return [{"name": item.name} for item in worker.snapshot(run_id).artifacts]
+    await until(lambda: worker.index.get(run_id).finished_at, "the end")
+    return [{"name": item.name} for item in (await worker.snapshot(run_id)).artifacts]
 
 
 @pytest.mark.parametrize(("moment", "statuses", "attempts"), MOMENTS)
@@ -170,8 +170,8 @@ async def test_a_runner_may_die_at_any_moment_of_a_run_that_ends_then(
     async with yard.worker(target="runner_targets:die_once") as worker:
         run_id = await start(worker, "two")
         await running_to_its_end(yard, run_id)
-        await until(lambda: worker.snapshot(run_id).is_final, "the end")
-        steps = worker.snapshot(run_id).steps
+        await until(lambda: (row := worker.index.get(run_id)) and row.finished_at, "the end")
+        steps = (await worker.snapshot(run_id)).steps
         succeeded = statuses == ("success", "success")
         await until(
             lambda: not (succeeded and yard.state.workspace(run_id).exists()), "a tidy workspace"
@@ -360,7 +360,7 @@ async def test_a_paused_run_goes_on_paused(yard: Yard) -> None:
         await worker.steer(run.id, wire.Command(command="pause", by="ann"))
         await kill_runner(run)
         await until(lambda: told(run, "step_retrying"), "the retry")
-        assert worker.snapshot(run.id).status == "paused"
+        assert (await worker.snapshot(run.id)).status == "paused"
         await worker.steer(run.id, wire.Command(command="resume", by="ann"))
         (yard.state.workspace(run.id) / "go").touch()
         await running_to_its_end(yard, run.id)
@@ -425,7 +425,7 @@ async def test_queued_runs_and_groups_keep_their_order_through_a_restart(yard: Y
         ids = [await start(worker, "grouped") for _ in range(4)]
         await until(lambda: "step_started" in yard.journal(ids[0]), "the first's start")
     async with yard.worker() as worker:
-        assert [worker.snapshot(run_id).status for run_id in ids[1:]] == ["queued"] * 3
+        assert [(await worker.snapshot(run_id)).status for run_id in ids[1:]] == ["queued"] * 3
         (yard.pipelines.parent / "go").touch()
         for run_id in ids:
             await running_to_its_end(yard, run_id)

@@ -84,7 +84,7 @@ async def test_runs_go_on_without_the_worker_and_the_next_one_follows_them(
     assert is_alive(runner)
     assert is_held(run.lock)
     async with yard.worker() as worker:
-        assert worker.snapshot(run_id).status == "running"
+        assert (await worker.snapshot(run_id)).status == "running"
         assert worker.list(status="running")[0][0].id == run_id
         (tmp_path / "go").touch()
         assert await ended(worker, run_id) == "success"
@@ -113,7 +113,7 @@ async def test_a_queued_run_is_started_by_the_next_worker(yard: Yard) -> None:
     yard.pipeline("hello", 'test "$TOKEN" = tok-5ecret-value', secrets="[TOKEN]")
     async with yard.worker(begin=False) as worker:
         run_id = await start(worker, "hello")
-        assert worker.snapshot(run_id).status == "queued"
+        assert (await worker.snapshot(run_id)).status == "queued"
     async with yard.worker() as worker:
         assert await ended(worker, run_id) == "success"
 
@@ -157,11 +157,13 @@ async def test_a_runner_that_is_killed_ends_its_run_truthfully(yard: Yard) -> No
         run_id = await start(worker, "build")
         run = yard.state.run(run_id)
         await printing(run)
-        await until(lambda: worker.snapshot(run_id).steps["first"].is_final, "the first step")
+        await until(
+            lambda: read_snapshot(yard.state.run(run_id)).steps["first"].is_final, "the first step"
+        )
         child = int((yard.state.workspace(run_id) / "pid").read_text())
         os.kill(await runner_of(run), signal.SIGKILL)
         assert await ended(worker, run_id) == "error"
-        steps = worker.snapshot(run_id).steps
+        steps = (await worker.snapshot(run_id)).steps
         assert {name: step.status for name, step in steps.items()} == {
             "first": "success", "loop": "error", "after": "skipped",
         }  # fmt: skip
@@ -212,7 +214,7 @@ async def test_a_killed_fork_server_costs_no_run(yard: Yard, tmp_path: Path) -> 
         os.kill(server, signal.SIGKILL)
         second = await start(worker, "hello")
         assert await ended(worker, second) == "success"
-        assert worker.snapshot(first).status == "running"
+        assert (await worker.snapshot(first)).status == "running"
         os.kill(await runner_of(yard.state.run(first)), signal.SIGKILL)
         assert await ended(worker, first) == "error"
 
@@ -282,7 +284,7 @@ async def test_a_run_that_another_process_accepted_and_left_is_started(yard: Yar
     async with yard.worker() as worker:
         accepted = yard.acceptor().accept(Submission(pipeline="hello"))
         await until(lambda: worker.index.get(accepted.run.id), "its discovery")
-        assert worker.snapshot(accepted.run.id).status == "queued"
+        assert (await worker.snapshot(accepted.run.id)).status == "queued"
         os.close(accepted.lock_fd)
         assert await ended(worker, accepted.run.id) == "success"
 

@@ -56,7 +56,7 @@ async def test_a_daemon_keeps_within_its_bounds_from_its_start_on(yard: Yard) ->
         await until(lambda: not yard.state.workspace(ids[1]).exists(), "its workspace's end")
         await until(lambda: worker.index.get(ids[3]) is None, "the index")
         with pytest.raises(UnknownError):
-            worker.snapshot(ids[3])
+            await worker.snapshot(ids[3])
         assert [row.id for row in worker.list()[0]] == [ids[2]]
     assert sorted(path.name for path in yard.state.workspaces.iterdir()) == []
 

@@ -72,7 +72,7 @@ async def test_a_run_goes_from_submission_to_its_end(yard: Yard) -> None:
         row = worker.list()[0][0]
         assert (row.ref, row.by, row.via, row.last_seq) == ("hello/1", "ann", "http", len(seen))
         assert worker.resolve("hello/1") == worker.resolve("latest") == run_id
-        assert worker.snapshot(run_id).status == "success"
+        assert (await worker.snapshot(run_id)).status == "success"
         await until(lambda: not yard.state.workspace(run_id).exists(), "the workspace's removal")
 
 
@@ -82,10 +82,10 @@ async def test_a_run_whose_folder_was_removed_is_unknown(yard: Yard) -> None:
     async with yard.worker() as worker:
         run_id = await start(worker, "hello")
         assert await ended(worker, run_id) == "success"
-        assert worker.snapshot(run_id).is_final
+        assert (await worker.snapshot(run_id)).is_final
         shutil.rmtree(yard.state.run(run_id).path)
         with pytest.raises(UnknownError, match="the folder of hello/1 is gone"):
-            worker.snapshot(run_id)
+            await worker.snapshot(run_id)
         await worker.delete(run_id)
         assert worker.list() == ([], None)
 
@@ -114,7 +114,7 @@ async def test_a_run_that_cannot_be_read_when_its_turn_comes_starts_when_it_can(
         file.mkdir()  # reading it is an OSError, as with a failing disk
         await worker.steer(first, cancel())
         assert await ended(worker, first) == "aborted"
-        assert worker.snapshot(second).status == "queued"
+        assert (await worker.snapshot(second)).status == "queued"
         file.rmdir()
         aside.rename(file)
         assert await ended(worker, second) == "success"
@@ -125,9 +125,9 @@ async def test_the_state_is_known_as_soon_as_a_run_is_accepted(yard: Yard) -> No
     yard.pipeline("wait", WAIT, **FILE)
     async with yard.worker(max_runs=1) as worker:
         first, second = await start(worker, "wait"), await start(worker, "wait")
-        assert worker.snapshot(first).ref == "wait/1"
-        assert worker.snapshot(second).status == "queued"
-        assert worker.snapshot(second).position == 1
+        assert (await worker.snapshot(first)).ref == "wait/1"
+        assert (await worker.snapshot(second)).status == "queued"
+        assert (await worker.snapshot(second)).position == 1
         assert (await worker.gauges())["queue_length"] == 1
         for run_id in (second, first):
             await worker.steer(run_id, cancel())
@@ -141,8 +141,8 @@ async def test_no_more_than_max_runs_run_and_the_rest_follow_in_order(yard: Yard
         ids = [await start(worker, "hello") for _ in range(4)]
         for run_id in ids:
             assert await ended(worker, run_id) == "success"
-        started = [worker.snapshot(run_id).started_at for run_id in ids]
-        finished = [worker.snapshot(run_id).finished_at for run_id in ids]
+        started = [(await worker.snapshot(run_id)).started_at for run_id in ids]
+        finished = [(await worker.snapshot(run_id)).finished_at for run_id in ids]
     assert None not in started
     assert all(str(a) <= str(b) for a, b in zip(finished, started[1:], strict=False))
 
@@ -177,7 +177,8 @@ async def test_a_newer_run_of_its_group_replaces_one_that_runs_and_those_that_wa
             assert last.cause_code == "superseded"
             assert last.reason.startswith("newer run build/")
         await running(worker, third)
-        assert str(worker.snapshot(first).finished_at) <= str(worker.snapshot(third).started_at)
+        before, after = await worker.snapshot(first), await worker.snapshot(third)
+        assert str(before.finished_at) <= str(after.started_at)
         await worker.steer(third, cancel())
         await ended(worker, third)
 
@@ -281,7 +282,7 @@ async def test_a_queued_run_is_cancelled_without_ever_starting(yard: Yard) -> No
         assert yard.journal(second) == ["plan", "queued", "control", "step_finished", "aborted"]
         last = yard.last(second)
         assert (last.reason, last.cause_code, last.by) == ("not needed", "cancelled", "ann")
-        assert worker.snapshot(second).steps["only"].status == "skipped"
+        assert (await worker.snapshot(second)).steps["only"].status == "skipped"
         assert await worker.steer(second, cancel(id="x")) == reply
         late = await worker.steer(second, cancel())
         assert (late.status, late.state) == ("conflict", "aborted")
@@ -309,7 +310,7 @@ async def test_what_does_not_exist_is_told(yard: Yard) -> None:
             with pytest.raises(UnknownError, match="there is no run"):
                 await ask
         with pytest.raises(UnknownError):
-            worker.snapshot("../..")
+            await worker.snapshot("../..")
         with pytest.raises(UnknownError):
             async with worker.watch("x"):
                 pass
@@ -362,14 +363,14 @@ async def test_a_run_whose_clients_are_gone_is_cancelled_if_it_wants_that(
         for _ in range(3):
             async with worker.watch(run_id), worker.watch(run_id):
                 pass
-            assert worker.snapshot(run_id).status == "running"
+            assert (await worker.snapshot(run_id)).status == "running"
         if wish == "cancel":
             assert await ended(worker, run_id) == "aborted"
             last = yard.last(run_id)
             assert (last.cause_code, last.by) == ("client_gone", None)  # nobody did it
         else:
             await asyncio.sleep(0.5)  # longer than the time that would have cancelled it
-            assert worker.snapshot(run_id).status == "running"
+            assert (await worker.snapshot(run_id)).status == "running"
             await worker.steer(run_id, cancel())
             await ended(worker, run_id)
 
@@ -388,7 +389,7 @@ async def test_a_failed_run_is_repeated_on_its_workspace_from_where_it_failed(ya
         (yard.state.workspace(first) / "fixed").touch()
         second = await worker.retry(first, start="failed", by="ann", via="http", trusted=False)
         assert await ended(worker, second) == "success"
-        steps = worker.snapshot(second).steps
+        steps = (await worker.snapshot(second)).steps
         finished = {name: step.finished for name, step in steps.items()}
         assert {name: end.reused for name, end in finished.items() if end} == {
             "make": True, "test": False, "other": True,

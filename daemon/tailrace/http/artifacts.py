@@ -29,7 +29,8 @@ async def show(request: web.Request) -> web.StreamResponse:
     run_id, name = run_of(request), request.match_info["path"]
     worker = request.app[WORKER]
     # What isn't in the journal may still be half copied.
-    known = [item for item in worker.snapshot(run_id).artifacts if item.name == name]
+    collected = (await worker.snapshot(run_id)).artifacts
+    known = [item for item in collected if item.name == name]
     if not known:
         raise UnknownError(f"the run has no artifact '{shown(name)}'; GET /runs/{{id}} lists them")
     etag = f'"{known[-1].sha256}"'

@@ -69,7 +69,7 @@ class Worker(Protocol):
     def pipeline_of(self, run_id: str) -> str:
         """Return the name of a run's pipeline."""
 
-    def snapshot(self, run_id: str) -> Snapshot:
+    async def snapshot(self, run_id: str) -> Snapshot:
         """Return a run's state."""
 
     def watch(self, run_id: str) -> AbstractAsyncContextManager[Feed]:

@@ -28,7 +28,7 @@ async def make(request: web.Request) -> web.StreamResponse:
     run_id = run_of(request)
     body = await read_body(request, wire.LinkBody)
     expires_s = int(time.time()) + _seconds(body.expires)
-    place, path = _place(request, run_id, body)
+    place, path = await _place(request, run_id, body)
     link = Link(
         run=run_id, what=body.what, path=path, issuer=request[CALLER].token, expires_s=expires_s
     )
@@ -51,9 +51,9 @@ def _seconds(text: str) -> int:
     raise InvalidInputError([Problem("expires", f"'{shown(text)}' makes no sense", hint)])
 
 
-def _place(request: web.Request, run_id: str, body: wire.LinkBody) -> tuple[str, str]:
+async def _place(request: web.Request, run_id: str, body: wire.LinkBody) -> tuple[str, str]:
     """Return the path of an address, and what of it is signed besides the run."""
-    run = request.app[WORKER].snapshot(run_id)
+    run = await request.app[WORKER].snapshot(run_id)
     match body.what:
         case "events":
             if body.path is not None:
@@ -64,7 +64,7 @@ def _place(request: web.Request, run_id: str, body: wire.LinkBody) -> tuple[str,
             if body.path is None:
                 hint = f"name the step; there are {', '.join(run.steps)}"
                 raise InvalidInputError([Problem("path", "is missing", hint)])
-            check_step(request, run_id, body.path)
+            await check_step(request, run_id, body.path)
             return f"{run_path(run_id)}/steps/{quote(body.path, safe='')}/log", body.path
         case "artifact":
             name = _artifact(run, body.path)

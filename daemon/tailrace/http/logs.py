@@ -32,15 +32,15 @@ async def show(request: web.Request) -> web.StreamResponse:
     given = parameters(request)
     wanted = wanted_of(given)
     run_id, step = run_of(request), request.match_info["step"]
-    check_step(request, run_id, step)
+    await check_step(request, run_id, step)
     worker = request.app[WORKER]
-    attempt = _attempt(worker.snapshot(run_id), step, given.integer("attempt"))
+    attempt = _attempt(await worker.snapshot(run_id), step, given.integer("attempt"))
     if request.method == "HEAD" and not wanted.is_file:
         return head_answer(_MEDIA)
     if wanted.follow:
         async with worker.watch(run_id) as feed, outlet(request, _MEDIA) as out:
             await _follow(
-                out, feed, worker.snapshot(run_id), step, given.integer("attempt"), wanted
+                out, feed, await worker.snapshot(run_id), step, given.integer("attempt"), wanted
             )
         return out.response
     if attempt is None:

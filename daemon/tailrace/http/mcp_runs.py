@@ -81,7 +81,7 @@ class RequestRuns:
 
     async def view(self, run_id: str) -> wire.RunView:
         """Return a run's state."""
-        return run_view(self._worker.snapshot(run_id), base_url(self._request))
+        return run_view(await self._worker.snapshot(run_id), base_url(self._request))
 
     async def past(
         self, run_id: str, *, tail: int | None = None, step: str | None = None

@@ -81,7 +81,7 @@ async def answer_started(
         return json_answer(wire.NoRun(reason=started.reason or ""))
     if wanted is not None:
         return await answer_stream(request, started.run_id, wanted, Place(), own_ids=True)
-    view = run_view(worker.snapshot(started.run_id), base_url(request))
+    view = run_view(await worker.snapshot(started.run_id), base_url(request))
     return json_answer(view, status=201, headers=location(request, started.run_id))
 
 
@@ -141,7 +141,7 @@ async def show(request: web.Request) -> web.StreamResponse:
     """``GET /runs/{id}``."""
     parameters(request)
     run_id = run_of(request)
-    return json_answer(run_view(request.app[WORKER].snapshot(run_id), base_url(request)))
+    return json_answer(run_view(await request.app[WORKER].snapshot(run_id), base_url(request)))
 
 
 async def watch(request: web.Request) -> web.StreamResponse:
@@ -149,7 +149,7 @@ async def watch(request: web.Request) -> web.StreamResponse:
     given = parameters(request)
     wanted = wanted_of(given, request.headers.get("Accept"))
     run_id = run_of(request)
-    check_step(request, run_id, wanted.step)
+    await check_step(request, run_id, wanted.step)
     return await answer_stream(request, run_id, wanted, await place_of(request, run_id, given))
 
 

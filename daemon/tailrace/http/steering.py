@@ -61,7 +61,7 @@ async def answer(request: web.Request) -> web.StreamResponse:
 async def scope_of_answer(request: web.Request, run_id: str, prompt: str) -> Scope:
     """Return the scope that an answer needs: the ``ask`` step's, else ``run``."""
     worker = request.app[WORKER]
-    if prompt not in worker.snapshot(run_id).steps:  # an event's: STEP.p1
+    if prompt not in (await worker.snapshot(run_id)).steps:  # an event's: STEP.p1
         return "run"
     plan = (await asyncio.to_thread(read_run_file, worker.state.run(run_id))).plan
     action = plan.step(prompt).action
@@ -144,13 +144,13 @@ async def steer(
         InvalidInputError: it makes no sense here.
         UnavailableError: the run's runner doesn't answer.
     """
-    check_step(request, run_id, asked.step)
+    await check_step(request, run_id, asked.step)
     reply = await finish(request.app[WORKER].steer(run_id, asked))
     match reply.status:
         case "unknown":
             raise UnknownError(reply.reason or "there is no such thing in this run")
         case "conflict":
-            state = reply.state or request.app[WORKER].snapshot(run_id).status
+            state = reply.state or (await request.app[WORKER].snapshot(run_id)).status
             raise ConflictError(reply.reason or f"it is {state}", state=state)
         case "invalid":
             raise InvalidInputError([Problem(where, reply.reason or "makes no sense here")])
@@ -163,7 +163,7 @@ async def retry(request: web.Request) -> web.StreamResponse:
     body = await read_body(request, wire.RetryBody, required=False)
     key = idempotency_key(request)
     new_id = await repeat(request, run_of(request), body.from_, via="http", key=key)
-    view = run_view(request.app[WORKER].snapshot(new_id), base_url(request))
+    view = run_view(await request.app[WORKER].snapshot(new_id), base_url(request))
     return json_answer(view, status=201, headers=location(request, new_id))
 
 
@@ -179,7 +179,7 @@ async def repeat(
         UnavailableError: the queue or the disk is full.
     """
     if start not in ("failed", "start"):
-        check_step(request, run_id, start)
+        await check_step(request, run_id, start)
     caller, asked = request[CALLER], msgspec.json.encode([run_id, start])
     work = request.app[WORKER].retry(
         run_id,

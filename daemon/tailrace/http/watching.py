@@ -110,7 +110,7 @@ async def place_of(request: web.Request, run_id: str, given: Parameters) -> Plac
 
 async def _after(request: web.Request, run_id: str, seen: EventId, where: str) -> Place | None:
     worker = request.app[WORKER]
-    snapshot = worker.snapshot(run_id)
+    snapshot = await worker.snapshot(run_id)
     last, seq = snapshot.last_seq, seen.seq
     if seq > last:
         # A daemon that has just come back may not have read so far yet: ask the journal itself.
@@ -131,14 +131,14 @@ def _last_seq(run: RunDir, wanted: int) -> int:
         reader.close()
 
 
-def check_step(request: web.Request, run_id: str, step: str | None) -> None:
+async def check_step(request: web.Request, run_id: str, step: str | None) -> None:
     """Refuse a step that the run hasn't.
 
     Raises:
         UnknownError: it has none of that id.
     """
     if step is not None:
-        known = request.app[WORKER].snapshot(run_id).steps
+        known = (await request.app[WORKER].snapshot(run_id)).steps
         if step not in known:
             raise UnknownError(f"the run has no step '{step}'; its steps: {', '.join(known)}")
 

@@ -52,7 +52,7 @@ async def watch(request: web.Request) -> web.StreamResponse:
         raise RefusedError(426, "this is a WebSocket; GET …/events is the same as SSE", headers)
     place = await place_of(request, run_id, given)
     worker = request.app[WORKER]
-    after = worker.snapshot(run_id).last_seq if place is None else place.after
+    after = (await worker.snapshot(run_id)).last_seq if place is None else place.after
     async with worker.watch(run_id) as feed:
         with counted(request) as transport, joined(feed) as crowd:
             await ws.prepare(request)
@@ -226,7 +226,7 @@ class _Connection:
     async def _retry(self, data: wire.RetryBody, key: str | None) -> None:
         request = self._request
         run_id = await repeat(request, self._run_id, data.from_, via=_VIA, key=key)
-        new = request.app[WORKER].snapshot(run_id)
+        new = await request.app[WORKER].snapshot(run_id)
         url = base_url(request) + run_path(run_id)
         answer = wire.Retried(by=new.by, via=new.via, run=run_id, ref=new.ref, url=url)
         await self._send(wire.ws_message("control", wire.encode_json(answer)))

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Final
@@ -53,6 +52,7 @@ from tailrace.worker.requirements import Requirements
 from tailrace.worker.schedule import Scheduler
 from tailrace.worker.secrets import SecretStore
 from tailrace.worker.starter import Starter
+from tailrace.worker.states import States
 from tailrace.worker.steering import RUNNER_GAUGES, Steering, runner_gauges
 from tailrace.worker.submission import Repeat, Started, Submission
 from tailrace.worker.tasks import Tasks
@@ -61,7 +61,6 @@ log = structlog.get_logger()
 
 _LOOK_S: Final = 1.0  # how often runners are looked after that nobody reports on
 _SETTLE_S: Final = 5.0  # a runner cleans up after its last event
-_REMEMBERED: Final = 64  # states of finished runs
 
 
 class Worker:
@@ -102,7 +101,7 @@ class Worker:
         self._board = Board()
         self._tasks = Tasks()
         self._presence = Presence(self._all_gone, gone_s=gone_s)
-        self._finished: OrderedDict[str, Snapshot] = OrderedDict()
+        self._states = States(self._tasks)
         self._known: set[str] = set()  # run folders that were looked at
         self._runs_changed = 0  # the runs folder's time when it was looked at
         self._resources = AsyncExitStack()
@@ -365,7 +364,7 @@ class Worker:
         self._starter.admit()  # one that waits for an answer holds no place
 
     def _ended(self, live: LiveRun) -> None:
-        self._remember(live.run.id, live.snapshot)
+        self._states.keep(live.snapshot)
         self._presence.forget(live.run.id)
         self._starter.forget(live.run.id)
         self._tasks.start(self._tidy(live), name=f"tidy {live.file.ref}")
@@ -407,11 +406,6 @@ class Worker:
     def _put(self, row: RunRow) -> None:
         self.index.put(row)
         self._board.publish(row)
-
-    def _remember(self, run_id: str, snapshot: Snapshot) -> None:
-        self._finished[run_id] = snapshot
-        if len(self._finished) > _REMEMBERED:
-            self._finished.popitem(last=False)
 
     def _all_gone(self, run_id: str) -> None:
         live, waiting = self._lives.get(run_id), self._queue.get(run_id)
@@ -460,7 +454,7 @@ class Worker:
 
     def _removed(self, run_id: str) -> None:
         """Forget a run whose folder is gone."""
-        self._finished.pop(run_id, None)
+        self._states.forget(run_id)
         self.index.remove(run_id)
 
     # ---- reading -----------------------------------------------------------------------------
@@ -481,7 +475,7 @@ class Worker:
         """
         return self._row(run_id).pipeline
 
-    def snapshot(self, run_id: str) -> Snapshot:
+    async def snapshot(self, run_id: str) -> Snapshot:
         """Return a run's state; a live one's goes on changing.
 
         Raises:
@@ -489,19 +483,12 @@ class Worker:
         """
         if live := self._lives.get(run_id):
             return live.snapshot
-        run = self.state.run(run_id)
+        row, run = self._row(run_id), self.state.run(run_id)
         if not run.journal.exists():
-            message = (
-                f"the folder of {self._row(run_id).ref} is gone; `tailrace reindex` forgets it"
-            )
-            raise UnknownError(message)
-        if run_id in self._finished:
-            return self._finished[run_id]
-        self._row(run_id)
-        snapshot = read_snapshot(run)
-        if snapshot.is_final:
-            self._remember(run_id, snapshot)
-        return snapshot
+            raise UnknownError(f"the folder of {row.ref} is gone; `tailrace reindex` forgets it")
+        if run_id in self._queue:  # two events
+            return read_snapshot(run)
+        return await self._states.read(run)
 
     @contextlib.asynccontextmanager
     async def watch(self, run_id: str) -> AsyncIterator[Feed]:
@@ -512,7 +499,7 @@ class Worker:
         Raises:
             UnknownError: there is no such run.
         """
-        known = self.snapshot(run_id)
+        known = await self.snapshot(run_id)
         with self._presence.watching(run_id):
             async with self._feeds.of(self.state.run(run_id), known) as feed:
                 yield feed
