@@ -22,7 +22,6 @@ from tailrace.core.run import Snapshot
 from tailrace.errors import ConflictError, UnavailableError, UnknownError
 from tailrace.pipeline.catalog import Catalog
 from tailrace.pipeline.model import Pipeline
-from tailrace.rundir.attempts import remove_attempts
 from tailrace.rundir.changes import Changes
 from tailrace.rundir.feed import Feed
 from tailrace.rundir.layout import StateDir
@@ -38,6 +37,7 @@ from tailrace.worker import forkserver
 from tailrace.worker.accept import Acceptor
 from tailrace.worker.board import Board
 from tailrace.worker.caretaker import Caretaker
+from tailrace.worker.finished import Finished
 from tailrace.worker.folder import remove_unfinished
 from tailrace.worker.intake import Intake
 from tailrace.worker.live import Feeds, LiveRun
@@ -46,7 +46,6 @@ from tailrace.worker.prepared import Accepted
 from tailrace.worker.presence import GONE_S, Presence
 from tailrace.worker.pulse import Pulse
 from tailrace.worker.queue import Queue
-from tailrace.worker.removal import remove_run, remove_workspace
 from tailrace.worker.repeat import repeat_of
 from tailrace.worker.requirements import Requirements
 from tailrace.worker.schedule import Scheduler
@@ -60,7 +59,6 @@ from tailrace.worker.tasks import Tasks
 log = structlog.get_logger()
 
 _LOOK_S: Final = 1.0  # how often runners are looked after that nobody reports on
-_SETTLE_S: Final = 5.0  # a runner cleans up after its last event
 
 
 class Worker:
@@ -93,6 +91,7 @@ class Worker:
         self._intake: Intake
         self._pulse: Pulse
         self._lives: Lives
+        self._finished: Finished
         self._starter: Starter
         self._steering: Steering
         self._scheduler: Scheduler
@@ -133,6 +132,7 @@ class Worker:
                 handover=lambda file: self._starter.handover_again(file),  # noqa: PLW0108 - made next
                 target=self._target,
             )
+            self._finished = Finished(self.state, self._lives, self._queue)
             self._starter = Starter(
                 self.state,
                 self.settings,
@@ -322,13 +322,13 @@ class Worker:
             UnavailableError: as `submit`.
         """
         row = self._row(run_id)
-        await self._settled(run_id)
+        await self._finished.settled(run_id)
         with contextlib.suppress(OSError, msgspec.MsgspecError):  # `repeat_of` says what is wrong
             await self.requirements.look(read_run_file(self.state.run(run_id)).plan.requires)
 
         def repeat() -> Repeat:
             asked = repeat_of(self.state, run_id, start=start, by=by, via=via, trusted=trusted)
-            self._check_workspace(asked)
+            self._finished.check_workspace(asked, row.status)
             return msgspec.structs.replace(asked, key=key, body_sha256=body_sha256)
 
         work = self._intake.repeat(repeat, key, body_sha256)
@@ -336,14 +336,6 @@ class Worker:
         if started.run_id is None:
             raise ConflictError(started.reason or "skipped", state=row.status)
         return started.run_id
-
-    def _check_workspace(self, repeat: Repeat) -> None:
-        workspace = repeat.of.workspace or repeat.of.id
-        users = [live.file.ref for live in self._lives if live.workspace == workspace]
-        users += [run.entry.ref for run in self._queue if run.workspace == workspace]
-        if users:
-            message = f"the workspace of {repeat.of.ref} is in use by {users[0]}; wait for it"
-            raise ConflictError(message, state=self._row(repeat.of.id).status)
 
     def _accepted(self, accepted: Accepted, position: int) -> None:
         run_file = accepted.run_file
@@ -367,36 +359,12 @@ class Worker:
         self._states.keep(live.snapshot)
         self._presence.forget(live.run.id)
         self._starter.forget(live.run.id)
-        self._tasks.start(self._tidy(live), name=f"tidy {live.file.ref}")
+        self._tasks.start(self._finished.tidy(live), name=f"tidy {live.file.ref}")
         self._starter.admit()
 
     def _orphaned(self, live: LiveRun) -> None:
         self._queue.add(live.file, None)
         self._starter.admit()
-
-    async def _tidy(self, live: LiveRun) -> None:
-        """Remove what nobody needs any more, where the runner died before its clean-up."""
-        await self._settled(live.run.id)
-        await asyncio.to_thread(remove_attempts, live.run)
-        if live.snapshot.status != "success" or live.file.keep_workspace:
-            return
-        gone = False
-        with contextlib.suppress(OSError):
-            gone = await asyncio.to_thread(remove_workspace, self.state, live.workspace)
-        if not gone:
-            path = self.state.workspace(live.workspace)
-            log.warning("workspace_not_removed", run_id=live.run.id, path=str(path))
-
-    async def _settled(self, run_id: str) -> None:
-        """Wait until a finished run's runner has let go of it, for some seconds at most."""
-        deadline = asyncio.get_running_loop().time() + _SETTLE_S
-        live = self._lives.get(run_id)
-        if live is not None and not live.snapshot.is_final:
-            return
-        while is_held(self.state.run(run_id).lock):
-            if asyncio.get_running_loop().time() > deadline:
-                return
-            await asyncio.sleep(0.01)
 
     def _refresh(self, run_id: str) -> None:
         """Bring the index up to date with the folder of a run that isn't followed."""
@@ -444,12 +412,7 @@ class Worker:
             ConflictError: the run is live, or a retry has still to take its results over.
             UnknownError: there is no such run.
         """
-        row = self._row(run_id)
-        await self._settled(run_id)
-        if live := self._lives.get(run_id):
-            status = live.snapshot.status
-            raise ConflictError(f"{row.ref} is {status}; cancel it first", state=status)
-        await asyncio.to_thread(remove_run, self.state, run_id)
+        await self._finished.remove(run_id, self._row(run_id).ref)
         self._removed(run_id)
 
     def _removed(self, run_id: str) -> None:
