@@ -18,6 +18,7 @@ from unittest.mock import patch
 import msgspec
 import pytest
 
+from disks import small_disk
 from git_server import GitServer, Repository, make_repository, serve_git
 from programs import require
 from tailrace.core.git_policy import GitPolicy
@@ -348,7 +349,7 @@ def test_what_was_at_the_target_is_gone_before(bench: Bench, source: Repository)
     os.close(handle)
     (deep / "locked" / "inner").mkdir(parents=True)
     (deep / "locked" / "inner" / "file").touch()
-    (deep / ".removed-0").mkdir()
+    (deep / ".tailrace-moved-0").mkdir()
     (deep / "locked" / "inner").chmod(0o000)
     (deep / "locked").chmod(0o500)
 
@@ -356,6 +357,24 @@ def test_what_was_at_the_target_is_gone_before(bench: Bench, source: Repository)
 
     assert ended.status == 0, ended.text
     assert sorted(p.name for p in bench.target.iterdir()) == [".git", "readme"]
+
+
+@pytest.mark.parametrize(
+    ("target", "told"), [("clone", "'clone' can't be removed"), ("", "the workspace can't be")]
+)
+def test_what_is_mounted_in_the_target_is_kept_and_nothing_is_cloned_over_it(
+    bench: Bench, source: Repository, target: str, told: str
+) -> None:
+    """It isn't the run's, whoever mounted it there."""
+    place = bench.workspace / "clone" / "disk"
+    place.mkdir(parents=True)
+    with small_disk(place):
+        (place / "kept").touch()
+
+        ended = bench.clone(source.path, target=str(bench.workspace / target))
+
+        assert [path for path in bench.workspace.rglob("*") if path.is_file()] == [place / "kept"]
+    assert (ended.status, told in ended.last) == (2, True)
 
 
 def test_links_at_or_in_the_target_lead_nowhere(

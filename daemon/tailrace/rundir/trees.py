@@ -110,21 +110,37 @@ def remove_tree(path: Path) -> bool:
     except OSError:
         return False
     try:
-        if _remove_file(path.name, parent):
-            return True
-        top = _open_writable(path.name, parent)
-        if top is None:
-            return False
-        try:
-            _empty(top)
-        finally:
-            os.close(top)
-        os.rmdir(path.name, dir_fd=parent)
-    except OSError:
-        return False
+        return remove_at(path.name, parent)
     finally:
         os.close(parent)
+
+
+def remove_at(name: str, parent: int) -> bool:
+    """Remove what has that name in an open folder, as `remove_tree` does."""
+    if _remove_file(name, parent):
+        return True
+    top = _open_writable(name, parent)
+    if top is None:
+        return False
+    try:
+        if not empty_tree(top):
+            return False
+    finally:
+        os.close(top)
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError:
+        return False
     return True
+
+
+def empty_tree(top: int) -> bool:
+    """Remove all that is in an open folder, as `remove_tree` does; return whether it is empty."""
+    try:
+        _empty(top)
+        return not os.listdir(top)
+    except OSError:
+        return False
 
 
 def _remove_file(name: str, folder: int) -> bool:
