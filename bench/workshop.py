@@ -97,7 +97,7 @@ class Workshop:
     def _acceptor(self, state: StateDir) -> Acceptor:
         settings = Settings(limits=Limits(log=LOG_LIMIT, steps=STEPS))
         secrets = SecretStore(settings, {"SECRET": SECRET})
-        return Acceptor(state, settings, Catalog(self.pipelines), secrets, None)
+        return Acceptor(state, settings, Catalog(self.pipelines), secrets)
 
 
 def read_journal(run: RunDir) -> list[dict[str, Any]]:

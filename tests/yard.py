@@ -59,7 +59,7 @@ class Yard:
     def acceptor(self, **more: Any) -> Acceptor:
         """What `tailrace run` uses without a daemon."""
         settings = self.settings(**more)
-        return Acceptor(self.state, settings, self.catalog, self.secrets(settings), None)
+        return Acceptor(self.state, settings, self.catalog, self.secrets(settings))
 
     def secrets(self, settings: Settings) -> SecretStore:
         """One secret, TOKEN."""

@@ -40,7 +40,7 @@ def make_plan(*steps: StepPlan, parallel: int = 99, **more: Any) -> Plan:
 def by_status(step: StepPlan, functions: StatusFunctions) -> bool:
     """Evaluate a bare status function, as conditions do; none means success()."""
     name = (step.when or "success()").removesuffix("()")
-    return bool(getattr(functions, name))
+    return name == "always" or bool(getattr(functions, name))
 
 
 def walk_all(walk: Walk, outcome: Callable[[str], str] = lambda _: "success") -> list[str]:

@@ -16,7 +16,6 @@ from tailrace.pipeline.expressions import (
     Scope,
     TemplateError,
     evaluate,
-    evaluate_event,
     matrix_facts,
     references,
     render,
@@ -188,14 +187,6 @@ def test_a_condition_that_can_not_be_evaluated_says_why(when: str, message: str)
         evaluate(when, SCOPE)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_a_webhook_condition_sees_the_event_alone() -> None:
-    """And none of the status functions."""
-    event = {**blank_event("push"), "branch": "main"}
-    assert evaluate_event("event.branch == 'main'", event)
-    with pytest.raises(ConditionError):
-        evaluate_event("always()", event)
 
 
 def test_loop_variables_are_no_names_of_a_condition() -> None:

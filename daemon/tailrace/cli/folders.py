@@ -123,9 +123,7 @@ class Folders:
 
             become_undumpable()  # steps run as the same user; secrets stay in /proc/PID/environ
             secrets = SecretStore.take(self._settings, os.environ)  # once: they leave it
-            self._only_acceptor = Acceptor(
-                self._state, self._settings, self._catalog, secrets, None
-            )
+            self._only_acceptor = Acceptor(self._state, self._settings, self._catalog, secrets)
         return self._only_acceptor
 
     def _settle(self, run: RunDir) -> None:

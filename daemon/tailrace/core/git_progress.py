@@ -42,7 +42,7 @@ _LINE: Final = re.compile(
     rb"(remote: )?([A-Z][a-z ]{1,30}): +"
     rb"(?:([0-9]{1,3})% \(([0-9]{1,18})/([0-9]{1,18})\)|([0-9]{1,18}))"
     rb"(?:, " + _AMOUNT + rb" \| " + _AMOUNT + rb"/s)?"
-    rb"(, done\.)? *"
+    rb"(?:, done\.)? *"
 )
 _FACTORS: Final = {b"KiB": 1 << 10, b"MiB": 1 << 20, b"GiB": 1 << 30}
 
@@ -56,10 +56,8 @@ class GitPhase:
     done: int
     total: int | None = None
     unit: str  # what done and total count: "objects", "deltas" or "files"
-    received: int | None = None  # bytes
     rate: int | None = None  # bytes a second
     note: str | None = None  # "5.31 MiB at 2.65 MiB/s"
-    is_finished: bool = False
 
 
 class GitProgress:
@@ -87,22 +85,20 @@ def _parse(line: bytes) -> GitPhase | None:
     match = _LINE.fullmatch(line)
     if match is None:
         return None
-    remote, title, percent, done, total, count, *transfer, finished = match.groups()
+    remote, title, percent, done, total, count, *transfer = match.groups()
     unit = (_REMOTE_STAGES if remote else _LOCAL_STAGES).get(title)
     if unit is None or (percent is not None and (int(percent) > 100 or int(done) > int(total))):
         return None
     is_receiving = transfer[0] is not None
-    amount, amount_unit, rate, rate_unit = transfer
+    rate, rate_unit = transfer[2:]
     return GitPhase(
         stage=title.decode(),
         percent=None if percent is None else int(percent),
         done=int(count if percent is None else done),
         total=None if percent is None else int(total),
         unit=unit,
-        received=_in_bytes(amount, amount_unit) if is_receiving else None,
         rate=_in_bytes(rate, rate_unit) if is_receiving else None,
         note=(b"%b %b at %b %b/s" % tuple(transfer)).decode() if is_receiving else None,
-        is_finished=finished is not None,
     )
 
 

@@ -8,7 +8,6 @@ thousand steps is as fine as two.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 Graph = Mapping[str, Sequence[str]]
@@ -145,32 +144,3 @@ def _present(graph: Graph, step: str, absent: Collection[str]) -> Iterator[str]:
         elif need not in seen:  # also ends the walk where absent steps need each other
             seen.add(need)
             pending.append(iter(graph.get(need, ())))
-
-
-def topological_order(graph: Graph) -> tuple[str, ...]:
-    """Return the steps so that each comes after all that it needs, else in the file's order.
-
-    Raises:
-        ValueError: the graph has a cycle.
-    """
-    order = {step: place for place, step in enumerate(graph)}
-    names = tuple(graph)
-    missing = {
-        step: len({need for need in needs if need in graph}) for step, needs in graph.items()
-    }
-    dependents: dict[str, list[str]] = {step: [] for step in graph}
-    for step, needs in graph.items():
-        for need in {need for need in needs if need in graph}:
-            dependents[need].append(step)
-    ready = [order[step] for step, count in missing.items() if count == 0]
-    result: list[str] = []
-    while ready:
-        step = names[heapq.heappop(ready)]
-        result.append(step)
-        for dependent in dependents[step]:
-            missing[dependent] -= 1
-            if missing[dependent] == 0:
-                heapq.heappush(ready, order[dependent])
-    if len(result) < len(graph):
-        raise ValueError("the graph has a cycle")
-    return tuple(result)

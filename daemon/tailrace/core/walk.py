@@ -44,9 +44,8 @@ class Stop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusFunctions:
-    """What ``always() success() failure() cancelled()`` answer for one step now."""
+    """What ``success() failure() cancelled()`` answer for one step now."""
 
-    always: bool = True
     success: bool
     failure: bool
     cancelled: bool

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -40,8 +39,6 @@ from tailrace.store.index import MOST_LISTED, RunRow
 from tailrace.views import API, run_summary, run_view
 from tailrace.worker.submission import Submission
 
-T = TypeVar("T")
-_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _PAGE: Final = 50
 
 

@@ -18,7 +18,6 @@ import msgspec
 
 What = Literal["events", "log", "artifact"]
 
-USUAL_S: Final = 3600
 LONGEST_S: Final = 7 * 24 * 3600
 NOBODY: Final = "-"  # made on the Unix socket, where nobody needs a token
 

@@ -237,14 +237,5 @@ def evaluate(when: str | None, scope: Scope) -> bool:
     return execute(condition, scope.names(), {name: _constant(status[name]) for name in status})
 
 
-def evaluate_event(condition: str, event: Mapping[str, Any]) -> bool:
-    """Tell whether a delivery passes ``on.webhook.if``.
-
-    Raises:
-        ConditionError: it can't be compiled or evaluated, or isn't true or false.
-    """
-    return execute(compile_condition(condition), {"event": event}, {})
-
-
 def _constant(value: bool) -> Callable[[], bool]:
     return lambda: value

@@ -131,8 +131,3 @@ class StateDir:
     def slots(self) -> Path:
         """A file for each step that may run at once, over all runs."""
         return self.path / "slots"
-
-    @property
-    def mirrors(self) -> Path:
-        """Bare clones, shared between runs."""
-        return self.path / "mirrors"

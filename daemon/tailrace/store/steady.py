@@ -48,11 +48,6 @@ class SteadyIndex:
         self._made = self._state.index.stat().st_ino
         return index
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether the file can't be used now."""
-        return self._in_memory
-
     def close(self) -> None:
         """Close the file; what isn't in it is told from the folders by whoever opens it next."""
         self._index.close()

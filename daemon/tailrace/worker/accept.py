@@ -55,11 +55,7 @@ from tailrace.worker.workspace import holding_workspaces
 
 
 class Acceptor:
-    """Accepts runs into one state folder, by one version of the settings.
-
-    ``base_url`` is where the daemon is reached, for addresses of artifacts;
-    None where there is no daemon.
-    """
+    """Accepts runs into one state folder, by one version of the settings."""
 
     def __init__(
         self,
@@ -67,13 +63,11 @@ class Acceptor:
         settings: Settings,
         catalog: Catalog,
         secrets: SecretStore,
-        base_url: str | None,
     ) -> None:
         self._state = state
         self._settings = settings
         self._catalog = catalog
         self._secrets = secrets
-        self._base_url = base_url
         self._plain_settings: dict[str, Any] = msgspec.to_builtins(settings)
         self._shapes = load_all_shapes(settings)
         # Compiled once; a run's secrets are layers on top, which take a millisecond each.
@@ -291,7 +285,6 @@ class Acceptor:
             params=hidden,
             shapes=self._shapes,
             settings=self._plain_settings,
-            public_url=self._base_url,
         )
 
     @property

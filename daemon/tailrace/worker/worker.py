@@ -87,7 +87,7 @@ class Worker:
         self.settings = settings
         self.catalog = catalog
         self.index: SteadyIndex
-        self._acceptor = Acceptor(state, settings, catalog, secrets, None)
+        self._acceptor = Acceptor(state, settings, catalog, secrets)
         self._intake: Intake
         self._pulse: Pulse
         self._lives: Lives
@@ -191,7 +191,7 @@ class Worker:
 
     def reload(self, settings: Settings, catalog: Catalog, secrets: SecretStore) -> None:
         """Work by other settings from the next run on (SIGHUP); the state folder stays."""
-        acceptor = Acceptor(self.state, settings, catalog, secrets, None)
+        acceptor = Acceptor(self.state, settings, catalog, secrets)
         self.settings, self.catalog, self._acceptor = settings, catalog, acceptor
         self._intake.reload(acceptor, settings)
         self._starter.reload(acceptor, settings)
