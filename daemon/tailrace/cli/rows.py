@@ -22,7 +22,7 @@ from tailrace.core.units import format_cost, format_duration, format_size, forma
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece of a line; ``style`` is a name of `tailrace.cli.terminal.THEME`."""
+    """A piece of a line; ``style`` is a name of `tailrace.cli.picture.THEME`."""
 
     text: str
     style: str = ""

@@ -1,9 +1,8 @@
 """The walk over a plan's graph: which step starts, which is skipped, how the run ends.
 
-Pure rules. The engine reports what happened (`Walk.started`, `Walk.finished`,
-`Walk.stop`) and asks `Walk.decide` what to do next; conditions are evaluated
-by a function that it hands in, because they need outputs and an expression
-engine.
+Pure rules. The engine reports what happened (`Walk.finished`, `Walk.stop`) and
+asks `Walk.decide` what to do next; conditions are evaluated by a function that
+it hands in, because they need outputs and an expression engine.
 
 A walk has three phases. *walking*: steps start as their needs allow.
 *stopping*: after a cancel, the run's timeout, the end of its budget or

@@ -1,4 +1,4 @@
-"""Runs: starting, listing, steering and watching them."""
+"""Runs: starting, listing, showing and watching them."""
 
 from __future__ import annotations
 

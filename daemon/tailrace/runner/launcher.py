@@ -93,7 +93,7 @@ class Launcher:
         pass_fds: Sequence[int] = (),
         cpus: Sequence[int] | None = None,
     ) -> tuple[int, Cgroup]:
-        """Start a process as `spawn` does, in a cgroup of its own; return its pid and that.
+        """Start a process as `process.start` does, in a cgroup of its own; return pid and cgroup.
 
         Raises:
             OSError: it can't be executed, *cwd* can't be entered, or the launcher is gone.
