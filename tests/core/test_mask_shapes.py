@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tailrace.core import patterns
+from tailrace.core import pattern_syntax, patterns
 from tailrace.core.mask import Masker
 from tailrace.core.mask_rules import MaskRules
 from tailrace.core.shapes import Shape, ShapeError, load_shapes
@@ -40,7 +40,7 @@ def test_what_must_stand_in_front_of_a_value_stays_readable(name: str) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_a_beginning_of_a_token_is_none(shape: Shape) -> None:
     """One character less than a shape needs, or in the midst of a word where it begins one."""
-    rules, least = MaskRules({}, (shape,)), patterns.widths(patterns.parse(shape.pattern))[0]
+    rules, least = MaskRules({}, (shape,)), patterns.widths(pattern_syntax.parse(shape.pattern))[0]
     for token in TOKENS.get(shape.name, ()):
         text = f"x {token[: least - 1]} y"
         assert rules.mask_text(text) == text
@@ -194,7 +194,7 @@ def test_the_shared_syntax_means_what_it_means_elsewhere(
 
 def test_a_beginning_stands_for_every_unfinished_match() -> None:
     """Each text that goes on to a match is one, and so is each beginning of it."""
-    begun = patterns.beginning(patterns.parse(r"ab(?:c|de){2}f?g\b"))
+    begun = patterns.beginning(pattern_syntax.parse(r"ab(?:c|de){2}f?g\b"))
     assert begun
     expression = patterns.expression(begun)
     unfinished = re.compile(expression)

@@ -14,11 +14,11 @@ from typing import Any, Final, Literal
 import msgspec
 
 from tailrace.core import patterns, scanner
-from tailrace.core.patterns import Node, PatternError
+from tailrace.core.pattern_syntax import Node, PatternError, parse
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """One look of secrets; patterns as `tailrace.core.patterns` reads them."""
+    """One look of secrets; patterns as `tailrace.core.pattern_syntax` reads them."""
 
     name: str
     pattern: str  # with ``before`` of a fixed width, then a class without end: AB[0-9a-f]{32,}
@@ -191,7 +191,7 @@ def rules_of(shape: Shape) -> list[Rule]:
 
 
 def _branches(pattern: str) -> list[Node]:
-    node = patterns.parse(pattern)
+    node = parse(pattern)
     if patterns.widths(node)[0] == 0:
         raise PatternError("it matches the empty text, and so everything")
     return list(patterns.alternatives(node))
@@ -222,13 +222,13 @@ def _match_rule(shape: Shape, kind: Literal["token", "block"], node: Node) -> Ru
 
 
 def _value_rule(shape: Shape) -> Rule:
-    head, run = patterns.split_run(patterns.parse(shape.pattern))
+    head, run = patterns.split_run(parse(shape.pattern))
     low, high = patterns.widths(head)
     if run is None or low == 0 or low != high:
         raise PatternError(
             "with 'before' it must have a fixed width and go on in a class, as in AB[0-9a-f]{32,}"
         )
-    before, skip = patterns.parse(shape.before), patterns.parse(shape.skip)
+    before, skip = parse(shape.before), parse(shape.skip)
     if patterns.widths(before)[0] == 0:
         raise PatternError("'before' matches the empty text, and so everything")
     # Blanks without end would be a match each; where they stop is one look.
