@@ -8,20 +8,16 @@ owns, so that none outlives it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from typing import Final
 
 from tailrace.core import events
 from tailrace.core.budget import overspent
 from tailrace.core.deadline import Deadline
-from tailrace.core.plan import AskAction, StepPlan
-from tailrace.core.retry import retry_delay_ms
+from tailrace.core.plan import StepPlan
 from tailrace.core.unenforced import unenforced
 from tailrace.core.units import format_duration
 from tailrace.core.walk import (
@@ -35,37 +31,16 @@ from tailrace.core.walk import (
     last_event,
 )
 from tailrace.pipeline.expressions import ConditionError, TemplateError, evaluate, render
-from tailrace.rundir.slots import Slots
 from tailrace.runner import collection
-from tailrace.runner.ask import Ask
-from tailrace.runner.attempt import Attempt, AttemptResult, StopRequest
+from tailrace.runner.attempt import AttemptResult, StopRequest
 from tailrace.runner.containment import reap_orphans
 from tailrace.runner.context import Earlier, RunContext
 from tailrace.runner.control import serve_control
 from tailrace.runner.steering import Steering
+from tailrace.runner.step_run import StepRun
 
-_SLOT_POLL_S: Final = 0.05  # a file lock can't be waited for without a thread
 _DISK_PATIENCE_S: Final = 300.0  # how long a run's end waits for a disk that takes nothing
 _DISK_AGAIN_S: Final = 0.2
-
-
-class StepRun:
-    """A step that has started: its attempt of the moment, and how it is stopped."""
-
-    def __init__(self, step: StepPlan, label: str, *, cleans_up: bool) -> None:
-        self.step, self.label = step, label
-        self.cleans_up = cleans_up  # it started while the run was stopping already
-        self.attempt: Attempt | Ask | None = None
-        self.stop_request: StopRequest | None = None
-        self.stopped = asyncio.Event()
-
-    def stop(self, request: StopRequest) -> None:
-        """End the running attempt, or the wait for the next one. The first request counts."""
-        if self.stop_request is None:
-            self.stop_request = request
-            self.stopped.set()
-            if self.attempt is not None:
-                self.attempt.stop(request)
 
 
 class Engine:
@@ -163,7 +138,11 @@ class Engine:
         match decision:
             case Start():
                 stopping = self.ctx.walk.phase is Phase.STOPPING
-                running = StepRun(step, self._label(step), cleans_up=stopping)
+                running = StepRun(
+                    self.ctx, step, self._label(step),
+                    attempts=self._earlier(step.id)[0], cleans_up=stopping,
+                    is_paused=lambda: self.paused,
+                )  # fmt: skip
                 self.running[step.id] = running
                 tasks.create_task(self._run_step(running), name=f"step {step.id}")
             case Finish():
@@ -203,32 +182,16 @@ class Engine:
     # ---- one step ----------------------------------------------------------------------------
 
     async def _run_step(self, running: StepRun) -> None:
-        """Execute a step's attempts until one counts, and tell of its end."""
-        attempts, elapsed_s = self._earlier(running.step.id)
-        began = self._loop.time() - elapsed_s
-        attempt = self._attempt(running, attempts + 1)
-        result = AttemptResult(conclusion="error", cause_code="internal")
+        """Execute a step, and tell of its end."""
+        began = self._loop.time() - self._earlier(running.step.id)[1]
         try:
-            with self.ctx.disk_guard():
-                while True:
-                    result = await self._run_attempt(running, attempt)
-                    delay_ms = self._retry_delay(running, attempt.number, result)
-                    if delay_ms is None:
-                        await collection.collect(self.ctx, running.step, attempt)
-                        break
-                    if not await self._pause(running, attempt.number, result, delay_ms):
-                        break
-                    await asyncio.to_thread(attempt.discard)
-                    attempt = self._attempt(running, attempt.number + 1)
-            if running.stop_request is not None and result.conclusion == "error":
-                # Stopped between two attempts, or by a failing disk: that is how it ended.
-                result = _stopped_result(result, running.stop_request)
+            result = await running.run()
             del self.running[running.step.id]
             self.finish_step(
                 running.step,
                 result,
                 label=running.label,
-                attempt=attempt.number if attempt.started else attempt.number - 1,
+                attempt=running.attempts,
                 by_person=(
                     running.stop_request is not None
                     and running.stop_request.conclusion == "skipped"
@@ -236,68 +199,7 @@ class Engine:
                 duration_ms=round((self._loop.time() - began) * 1000),
             )
         finally:
-            await asyncio.to_thread(attempt.discard)
-
-    def _attempt(self, running: StepRun, number: int) -> Attempt | Ask:
-        kind = Ask if isinstance(running.step.action, AskAction) else Attempt
-        return kind(self.ctx, running.step, number, label=running.label)
-
-    async def _run_attempt(self, running: StepRun, attempt: Attempt | Ask) -> AttemptResult:
-        running.attempt = attempt
-        if running.stop_request is not None:  # stopped before it began
-            attempt.stop(running.stop_request)
-        try:
-            if isinstance(attempt, Ask):
-                return await attempt.run()
-            return await self._run_in_slot(running, attempt)
-        finally:
-            running.attempt = None
-
-    async def _run_in_slot(self, running: StepRun, attempt: Attempt) -> AttemptResult:
-        slot = await self._take_slot(running)
-        if slot is None:
-            assert running.stop_request is not None
-            return replace(AttemptResult.stopped(running.stop_request), conclusion="skipped")
-        try:
-            return await attempt.run()
-        finally:
-            os.close(slot)
-
-    async def _take_slot(self, running: StepRun) -> int | None:
-        """Wait until fewer steps run than ``limits.steps`` allows; None where it is stopped.
-
-        A paused run takes none.
-        """
-        slots = Slots(self.ctx.state.slots, self.ctx.settings.limits.steps)
-        while self.paused or (slot := slots.try_take()) is None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SLOT_POLL_S):
-                    await running.stopped.wait()
-                return None
-        return slot
-
-    def _retry_delay(self, running: StepRun, number: int, result: AttemptResult) -> int | None:
-        if result.conclusion != "error" or running.stop_request is not None:
-            return None
-        return retry_delay_ms(running.step.retry, attempt=number, returncode=result.returncode)
-
-    async def _pause(
-        self, running: StepRun, number: int, result: AttemptResult, delay_ms: int
-    ) -> bool:
-        """Tell of the retry and wait for it; False where the step was stopped meanwhile."""
-        self.ctx.recorder.record(
-            events.StepRetrying(
-                step=running.step.id, attempt=number, returncode=result.returncode,
-                signal=result.signal, cause=result.cause or "",
-                cause_code=result.cause_code or "exit", kill=result.kill, delay_ms=delay_ms,
-            )
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(delay_ms / 1000):
-                await running.stopped.wait()
-        except TimeoutError:
-            return True
-        return False
+            await running.discard()
 
     def finish_step(
         self,
@@ -485,9 +387,3 @@ class Engine:
             verdict, duration_ms=duration_ms, file_url=ctx.file_url, artifacts=names,
             cost=ctx.totals.cost(),
         )  # fmt: skip
-
-
-def _stopped_result(result: AttemptResult, request: StopRequest) -> AttemptResult:
-    return replace(
-        result, conclusion=request.conclusion, cause=request.cause, cause_code=request.cause_code
-    )

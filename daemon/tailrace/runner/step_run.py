@@ -1,0 +1,150 @@
+"""One step of a run: its attempts, the waits before and between them, and how it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from tailrace.core import events
+from tailrace.core.plan import AskAction, StepPlan
+from tailrace.core.retry import retry_delay_ms
+from tailrace.rundir.slots import Slots
+from tailrace.runner import collection
+from tailrace.runner.ask import Ask
+from tailrace.runner.attempt import Attempt, AttemptResult, StopRequest
+from tailrace.runner.context import RunContext
+
+_SLOT_POLL_S: Final = 0.05  # a file lock can't be waited for without a thread
+
+
+class StepRun:
+    """A step that has started: its attempt of the moment, and how it is stopped.
+
+    *attempts* are those that it has had already, with runners that died.
+    `discard` it in the end.
+    """
+
+    def __init__(
+        self,
+        ctx: RunContext,
+        step: StepPlan,
+        label: str,
+        *,
+        attempts: int,
+        cleans_up: bool,
+        is_paused: Callable[[], bool],
+    ) -> None:
+        self._ctx, self.step, self.label = ctx, step, label
+        self.cleans_up = cleans_up  # it started while the run was stopping already
+        self._is_paused = is_paused
+        self.attempt: Attempt | Ask | None = None  # while it runs, or waits for a slot
+        self._latest = self._make(attempts + 1)
+        self.stop_request: StopRequest | None = None
+        self._stopped = asyncio.Event()
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts have begun, counted from the run's start."""
+        return self._latest.number if self._latest.started else self._latest.number - 1
+
+    def stop(self, request: StopRequest) -> None:
+        """End the running attempt, or the wait for the next one. The first request counts."""
+        if self.stop_request is None:
+            self.stop_request = request
+            self._stopped.set()
+            if self.attempt is not None:
+                self.attempt.stop(request)
+
+    async def run(self) -> AttemptResult:
+        """Execute attempts until one counts; what that one has left is collected."""
+        result = AttemptResult(conclusion="error", cause_code="internal")
+        with self._ctx.disk_guard():
+            while True:
+                result = await self._run_attempt(self._latest)
+                delay_ms = self._retry_delay(result)
+                if delay_ms is None:
+                    await collection.collect(self._ctx, self.step, self._latest)
+                    break
+                if not await self._pause(result, delay_ms):
+                    break
+                await self.discard()
+                self._latest = self._make(self._latest.number + 1)
+        if self.stop_request is not None and result.conclusion == "error":
+            # Stopped between two attempts, or by a failing disk: that is how it ended.
+            result = _stopped_result(result, self.stop_request)
+        return result
+
+    async def discard(self) -> None:
+        """Remove the folders of the last attempt."""
+        await asyncio.to_thread(self._latest.discard)
+
+    def _make(self, number: int) -> Attempt | Ask:
+        kind = Ask if isinstance(self.step.action, AskAction) else Attempt
+        return kind(self._ctx, self.step, number, label=self.label)
+
+    async def _run_attempt(self, attempt: Attempt | Ask) -> AttemptResult:
+        self.attempt = attempt
+        if self.stop_request is not None:  # stopped before it began
+            attempt.stop(self.stop_request)
+        try:
+            if isinstance(attempt, Ask):
+                return await attempt.run()
+            return await self._run_in_slot(attempt)
+        finally:
+            self.attempt = None
+
+    async def _run_in_slot(self, attempt: Attempt) -> AttemptResult:
+        slot = await self._take_slot()
+        if slot is None:
+            assert self.stop_request is not None
+            return replace(AttemptResult.stopped(self.stop_request), conclusion="skipped")
+        try:
+            return await attempt.run()
+        finally:
+            os.close(slot)
+
+    async def _take_slot(self) -> int | None:
+        """Wait until fewer steps run than ``limits.steps`` allows; None where it is stopped.
+
+        A paused run takes none.
+        """
+        slots = Slots(self._ctx.state.slots, self._ctx.settings.limits.steps)
+        while self._is_paused() or (slot := slots.try_take()) is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SLOT_POLL_S):
+                    await self._stopped.wait()
+                return None
+        return slot
+
+    def _retry_delay(self, result: AttemptResult) -> int | None:
+        if result.conclusion != "error" or self.stop_request is not None:
+            return None
+        return retry_delay_ms(
+            self.step.retry, attempt=self._latest.number, returncode=result.returncode
+        )
+
+    async def _pause(self, result: AttemptResult, delay_ms: int) -> bool:
+        """Tell of the retry and wait for it; False where the step was stopped meanwhile."""
+        self._ctx.recorder.record(
+            events.StepRetrying(
+                step=self.step.id, attempt=self._latest.number, returncode=result.returncode,
+                signal=result.signal, cause=result.cause or "",
+                cause_code=result.cause_code or "exit", kill=result.kill, delay_ms=delay_ms,
+            )
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(delay_ms / 1000):
+                await self._stopped.wait()
+        except TimeoutError:
+            return True
+        return False
+
+
+def _stopped_result(result: AttemptResult, request: StopRequest) -> AttemptResult:
+    return replace(
+        result, conclusion=request.conclusion, cause=request.cause, cause_code=request.cause_code
+    )
