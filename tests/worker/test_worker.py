@@ -456,6 +456,19 @@ async def test_another_ring_counts_from_the_next_feed_on(yard: Yard) -> None:
             assert 0 < feed.ring_size < 2 * len(last)  # the newest frame alone
 
 
+async def test_a_run_that_waits_with_its_lock_at_hand_can_be_cancelled(yard: Yard) -> None:
+    """One that was to start at once, and had to wait all the same."""
+    yard.pipeline("hello", "true")
+    async with yard.worker(begin=False) as worker:
+        run_id = await start(worker, "hello")
+        reply = await worker.steer(run_id, cancel())
+        assert reply.status == "done"
+        await worker.begin(None)
+        assert await ended(worker, run_id) == "aborted"
+    assert yard.journal(run_id)[-1] == "aborted"
+    assert not is_held(yard.state.run(run_id).lock)
+
+
 async def test_other_settings_count_from_the_next_run_on(yard: Yard) -> None:
     """SIGHUP lets waiting runs start when there is room."""
     yard.pipeline("wait", WAIT, **FILE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tailrace import wire
 from tailrace.core.admission import Entry
@@ -65,6 +65,16 @@ class Queue:
     def get(self, run_id: str) -> Waiting | None:
         """Return a run that waits."""
         return self._waiting.get(run_id)
+
+    def take_lock(self, run_id: str) -> int | None:
+        """Return the lock of a run that waits, which is the caller's then; None where it has none.
+
+        Raises:
+            KeyError: it doesn't wait.
+        """
+        waiting = self._waiting[run_id]
+        self._waiting[run_id] = replace(waiting, lock_fd=None)
+        return waiting.lock_fd
 
     def pop(self, run_id: str) -> Waiting:
         """Take a run out.

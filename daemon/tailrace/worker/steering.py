@@ -67,7 +67,8 @@ class Steering:
                 return wire.Reply(
                     status="conflict", state="queued", reason=f"{row.ref} hasn't started"
                 )
-            reply = await cancel_queued(self._state.run(run_id), self._masked(run_id, command))
+            masked, lock_fd = self._masked(run_id, command), self._queue.take_lock(run_id)
+            reply = await cancel_queued(self._state.run(run_id), masked, lock_fd)
             if reply is not None:
                 self._on_cancelled(run_id)
         if reply is None:
@@ -121,13 +122,18 @@ def has_ended(ref: str, status: str) -> wire.Reply:
     return wire.Reply(status="conflict", state=status, reason=f"{ref} has ended: {status}")
 
 
-async def cancel_queued(run: RunDir, command: wire.Command) -> wire.Reply | None:
+async def cancel_queued(
+    run: RunDir, command: wire.Command, lock_fd: int | None = None
+) -> wire.Reply | None:
     """Cancel a run that waits; None where it is in somebody else's hands now.
+
+    *lock_fd* is its lock where the caller holds it; it is closed here.
 
     Raises:
         OSError: its folder can't be written.
     """
-    lock_fd = try_lock(run.lock)
+    if lock_fd is None:
+        lock_fd = try_lock(run.lock)
     if lock_fd is None:
         return None
     reason = Reason(
