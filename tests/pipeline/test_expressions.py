@@ -177,6 +177,8 @@ def test_a_condition_decides_whether_a_step_starts(
         ("params.n +", "isn't CEL: mismatched input end at character 11"),
         ("nope()", "'nope()': Undefined variable or function: 'nope'"),
         ("params.n / 0 == 1", "'params.n / 0 == 1': division by zero in CEL expression"),
+        ("[1, 2][5] == 1", "'[1, 2][5] == 1': index out of bounds: 5"),
+        ("'a'.matches('(')", "'(' not a valid regex: regex parse error: ("),
         ("(" * 200 + "true" + ")" * 200, "isn't CEL: nested too deeply"),
         ("true" + " " * 5_000, "is over 4096 characters long"),
     ],

@@ -130,8 +130,8 @@ def execute(
         value = condition.program.execute(_cel().Context(variables=variables, functions=functions))
     except KeyError as error:
         raise ConditionError(f"'{condition.text}': nothing is named {error}") from None
-    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
-        complaint = str(error).partition(". ")[0]
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, IndexError) as error:
+        complaint = " ".join(str(error).partition(". ")[0].split())
         raise ConditionError(f"'{condition.text}': {complaint}") from None
     if not isinstance(value, bool):
         raise ConditionError(f"'{condition.text}' is neither true nor false")
