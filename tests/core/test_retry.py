@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tailrace.core.plan import Retry
 from tailrace.core.retry import retry_delay_ms
 
@@ -30,8 +32,11 @@ def test_with_exit_codes_only_those_are_repeated() -> None:
     assert retry_delay_ms(rule, attempt=1, returncode=None) is None
 
 
-def test_a_huge_number_of_attempts_does_not_overflow() -> None:
-    """The factor's power is bounded before it is taken."""
-    rule = Retry(attempts=100_000, factor=10)
+@pytest.mark.parametrize(("factor", "attempt"), [(10, 99_000), (1e200, 3), (1.001, 50_000)])
+def test_a_delay_beyond_all_numbers_is_the_longest(factor: float, attempt: int) -> None:
+    """Whether by many attempts or by a large factor; nothing times it stays nothing."""
+    rule = Retry(attempts=100_000, factor=factor)
+    at_once = Retry(attempts=100_000, factor=factor, delay_ms=0)
 
-    assert retry_delay_ms(rule, attempt=99_000, returncode=1) == rule.max_delay_ms
+    assert retry_delay_ms(rule, attempt=attempt, returncode=1) == rule.max_delay_ms
+    assert retry_delay_ms(at_once, attempt=attempt, returncode=1) == 0

@@ -16,5 +16,8 @@ def retry_delay_ms(rule: Retry, *, attempt: int, returncode: int | None) -> int 
         return None
     if rule.exit_codes is not None and returncode not in rule.exit_codes:
         return None
-    delay = rule.delay_ms * rule.factor ** min(attempt - 1, 64)
+    try:
+        delay = rule.delay_ms * float(rule.factor) ** (attempt - 1)
+    except OverflowError:
+        delay = rule.max_delay_ms if rule.delay_ms else 0
     return int(min(delay, rule.max_delay_ms))
