@@ -143,6 +143,7 @@ def test_a_percentage_stays_between_0_and_100(
         (b'{"event":"prompt","question":"hunter2"}', "missing required field `id`"),
         (b'{"event":"prompt","id":"a b","question":"hunter2"}', "matching regex"),
         (b'{"event":"prompt","id":"p","question":"?","expires":"hunter2"}', "write a duration"),
+        (b'{"event":"prompt","id":"p","question":"?","expires":"3000000d"}', "at most 1000000d"),
         (
             b'{"event":"prompt","id":"p","question":"?","choices":["a"],"default":"hunter2"}',
             "the default isn't one of the choices",

@@ -21,21 +21,24 @@ _BYTES: Final = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _DURATION: Final = re.compile(DURATION_PATTERN)
 _SIZE: Final = re.compile(SIZE_PATTERN)
 
-# Deadlines are added to clocks and sizes handed to the kernel: both must stay within 63 bits.
-_MOST: Final = 1 << 53
+# Durations are added to the time, and what comes out must have a date: those end with year 9999.
+_MOST_MS: Final = 1_000_000 * _MS["d"]
+_MOST_BYTES: Final = 1 << 53  # sizes are handed to the kernel, and to readers that keep doubles
 
 
 def parse_duration(text: str) -> int:
     """Return the milliseconds that *text* names.
 
     Raises:
-        ValueError: it isn't a whole number with one of the units; the message
-            is a hint for a person.
+        ValueError: it isn't a whole number with one of the units, or over a
+            million days; the message is a hint for a person.
     """
     match = _DURATION.fullmatch(text)
-    value = int(match[1]) * _MS[match[2]] if match else _MOST
-    if value >= _MOST:
+    if match is None:
         raise ValueError("write a duration such as 500ms, 30s, 5m, 2h or 1d")
+    value = int(match[1]) * _MS[match[2]]
+    if value > _MOST_MS:
+        raise ValueError("write at most 1000000d")
     return value
 
 
@@ -47,8 +50,8 @@ def parse_size(text: str) -> int:
             is a hint for a person.
     """
     match = _SIZE.fullmatch(text)
-    value = int(match[1]) * _BYTES[match[2].upper()] if match else _MOST
-    if value >= _MOST:
+    value = int(match[1]) * _BYTES[match[2].upper()] if match else _MOST_BYTES
+    if value >= _MOST_BYTES:
         raise ValueError("write a size such as 64K, 512M or 2G")
     return value
 
