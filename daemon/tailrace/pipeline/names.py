@@ -63,7 +63,7 @@ class Names:
             case "depth":
                 return Fault(f"'{path}' leads nowhere", "write depth") if rest else None
             case "event":
-                return _event_fault(path, rest)
+                return _event_fault(path, rest, place)
         return self._step_fault(path, rest, place, step)
 
     def _of(
@@ -113,7 +113,9 @@ class Names:
         return self._needed[step]
 
 
-def _event_fault(path: Path, rest: Sequence[str]) -> Fault | None:
+def _event_fault(path: Path, rest: Sequence[str], place: Place) -> Fault | None:
+    if place != "condition" and rest in ([], ["pr"], ["raw"]):
+        return Fault(f"'{path}' alone is no value", f"name one of its keys: {path}.KEY")
     if rest and rest[0] not in EVENT_KEYS:
         return Fault(f"an event has no '{rest[0]}'", suggest(rest[0], EVENT_KEYS))
     if len(rest) > 1 and rest[0] == "pr" and rest[1] not in PR_KEYS:
