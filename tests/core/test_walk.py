@@ -165,6 +165,35 @@ def test_a_false_when_skips_the_step_and_tells_the_condition() -> None:
     assert 'params.lang == "python"' in decision.cause
 
 
+@pytest.mark.parametrize(
+    ("when", "holds", "cause_code"),
+    [
+        ("always() && false", lambda _: False, "when"),
+        ("cancelled()", lambda functions: functions.cancelled, "when"),
+        ("success()", lambda functions: functions.success, "needs"),
+        ("success() && true", lambda functions: functions.success, "needs"),
+        ("failure() && false", lambda _: False, "when"),
+    ],
+)
+def test_a_failed_need_is_the_cause_only_where_the_condition_would_hold(
+    when: str, holds: Callable[[StatusFunctions], bool], cause_code: str
+) -> None:
+    """A `when` that is false anyway is what kept the step from starting."""
+
+    def evaluate(step: StepPlan, functions: StatusFunctions) -> bool:
+        return by_status(step, functions) if step.when is None else holds(functions)
+
+    walk = Walk(make_plan(step("a"), step("b", "a", when=when)))
+    walk.decide(evaluate)
+    walk.finished("a", "error")
+
+    (decision,) = walk.decide(evaluate)
+
+    assert isinstance(decision, Finish)
+    assert decision.cause_code == cause_code
+    assert (when in decision.cause) is (cause_code == "when")
+
+
 def test_a_when_that_can_not_be_evaluated_fails_the_step() -> None:
     """It is an error, not a skip."""
 

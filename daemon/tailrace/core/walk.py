@@ -119,6 +119,14 @@ def last_event(
     )  # fmt: skip
 
 
+def _holds_with_its_needs(step: StepPlan, evaluate: Evaluate) -> bool:
+    """Tell whether it is only for its needs that a step doesn't start, not for its own `when`."""
+    try:
+        return evaluate(step, StatusFunctions(success=True, failure=False, cancelled=False))
+    except ConditionFailedError:
+        return True  # it reads what only a need's success would have left
+
+
 class Walk:
     """The state of one run's graph."""
 
@@ -238,7 +246,7 @@ class Walk:
         if holds:
             self._waits_for_room[step.id] = functions
             return Start(step=step.id)
-        return self._skipped(step, functions)
+        return self._skipped(step, functions, evaluate)
 
     def _functions(self, step: StepPlan) -> StatusFunctions:
         stopped = self.phase is not Phase.WALKING
@@ -262,9 +270,9 @@ class Walk:
         taken_down = state.status == "aborted" and state.cause_code in ("timeout", "budget")
         return not state.allowed and (state.status == "error" or taken_down)
 
-    def _skipped(self, step: StepPlan, functions: StatusFunctions) -> Finish:
+    def _skipped(self, step: StepPlan, functions: StatusFunctions, evaluate: Evaluate) -> Finish:
         for need in step.needs:
-            if not self._counts_as_success(need):
+            if not self._counts_as_success(need) and _holds_with_its_needs(step, evaluate):
                 how = {"error": "failed", "skipped": "was skipped", "aborted": "was aborted"}
                 return Finish(
                     step=step.id,
