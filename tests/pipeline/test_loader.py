@@ -156,6 +156,18 @@ def test_an_ask_a_shell_and_schedules_are_read() -> None:
     )
 
 
+def test_a_choice_may_be_spelled_as_null_is() -> None:
+    """Text keeps its source spelling; only a default says with it that there is none."""
+    params = read("""
+        params:
+          a: {type: enum, choices: [null, ~, b], default: b}
+          b: {choices: [null, b], default: null}
+        steps: {a: {run: x}}
+        """).params
+    assert (params["a"].choices, params["a"].default) == (("null", "~", "b"), "b")
+    assert (params["b"].choices, params["b"].default) == (("null", "b"), None)
+
+
 def test_anchors_and_free_keys_are_for_what_repeats() -> None:
     """``x-`` keys hold anything; merged keys count as the step's own."""
     pipeline = read("""

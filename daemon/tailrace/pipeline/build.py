@@ -26,8 +26,12 @@ def typed_value(
     reading: Reading, where: str, param: model.Param, node: Scalar, item: int | None = None
 ) -> Any:
     """Return a scalar of the file as *param* takes it; None for null, or after adding a mistake."""
-    if is_null(node):
-        return None
+    return None if is_null(node) else _read_scalar(reading, where, param, node, item)
+
+
+def _read_scalar(
+    reading: Reading, where: str, param: model.Param, node: Scalar, item: int | None
+) -> Any:
     try:
         value = from_text(param.type, node.text)
         check_bounds(param, value)
@@ -47,9 +51,10 @@ def build_param(reading: Reading, where: str, fields: dict[str, Any]) -> model.P
     _check_facets(reading, where, param, has_choices=bool(choices))
     if param.pattern is not None and not _is_pattern(reading, f"{where}.pattern", param.pattern):
         fields["pattern"] = None
-    bare = model.Param(type=param.type)
+    param = model.Param(**fields)
+    # A choice is a value, never the lack of one: null is a text like any other.
     typed = [
-        typed_value(reading, f"{where}.choices", bare, node, item)
+        _read_scalar(reading, f"{where}.choices", param, node, item)
         for item, node in enumerate(choices)
     ]
     fields["choices"] = tuple(value for value in typed if value is not None)
