@@ -13,10 +13,13 @@ import pytest
 
 from command_line import TAILRACE, call
 from daemons import Daemon, serving
+from pipeline_files import read
 from runs import eventually
+from tailrace.cli.remote import typed
 from tailrace.client import Client, SseParser
-from tailrace.errors import ConflictError, UnknownError, UnreachableError
-from tailrace.wire import Frame
+from tailrace.errors import ConflictError, InvalidInputError, UnknownError, UnreachableError
+from tailrace.pipeline.params import check_params, params_schema
+from tailrace.wire import Frame, encode_json
 
 PIPELINES = {
     "hello": "params: {n: {type: integer, default: 1}, loud: {type: boolean, default: false}}\n"
@@ -34,6 +37,32 @@ async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
     """A daemon with these pipelines."""
     async with serving(tmp_path, PIPELINES) as found:
         yield found
+
+
+PARAMS = read("""
+    params: {i: {type: integer}, n: {type: number}, b: {type: boolean}, s: {}}
+    steps: {a: {run: x}}
+    """)
+
+
+@pytest.mark.parametrize("name", PARAMS.params)
+@pytest.mark.parametrize(
+    "text",
+    ["3", "-3", "+3", " 3", "3 ", "1_000", "٣", "3.0", ".5", "1e3", "1e999", "nan", "Infinity",
+     "9" * 30, "true", "YES", "on", "0", "", "null", "x"],
+)  # fmt: skip
+def test_a_param_is_read_alike_with_and_without_a_daemon(name: str, text: str) -> None:
+    """The command line types it for a daemon, by the schema that the daemon tells."""
+
+    def read_as(value: object, *, text: bool) -> object:
+        try:
+            return check_params(PARAMS, {name: value}, text=text)[name]
+        except InvalidInputError:
+            return "refused"
+
+    sent = encode_json(typed(text, params_schema(PARAMS)["properties"][name]))
+    there = json.loads(sent)
+    assert repr(read_as(there, text=False)) == repr(read_as(text, text=True))
 
 
 class Calls:

@@ -12,6 +12,7 @@ from tailrace.cli.source import Asked
 from tailrace.client import Client, NotStartedError
 from tailrace.core.events import LAST_EVENTS
 from tailrace.errors import UnknownError
+from tailrace.pipeline.params import Unfit, from_text
 
 
 class Remote:
@@ -138,15 +139,11 @@ def typed(text: str, schema: dict[str, Any]) -> Any:
     daemon stands elsewhere.
     """
     kind = schema.get("type")
-    try:
-        if kind == "integer":
-            return int(text)
-        if kind == "number":
-            return float(text)
-    except ValueError:
-        return text
-    if kind == "boolean":
-        return {"true": True, "false": False}.get(text.lower(), text)
+    if kind in ("integer", "number", "boolean"):
+        try:
+            return from_text(kind, text)  # as without a daemon
+        except Unfit:
+            return text
     if schema.get("format") == "uri-reference" and _is_local(text):
         return str(Path(text).expanduser().absolute())
     return text
