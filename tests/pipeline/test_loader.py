@@ -212,6 +212,18 @@ def test_a_mistake_says_where_what_and_what_to_do(text: str, told: str) -> None:
     assert mistake(text) == f"build.yaml:{told}"
 
 
+def test_each_template_in_code_is_told_with_its_variable() -> None:
+    """Also where another one takes no path, or has no end."""
+    told = mistakes(
+        f"{PARAMS}steps: {{a: {{run: 'x ${{{{ params.n }}}} ${{{{ 1 + 1 }}}} ${{{{ depth'}}}}"
+    )
+    assert [line.partition(": steps.a.run: ")[0] for line in told] == [
+        "build.yaml:2:21", "build.yaml:2:37", "build.yaml:2:50",
+    ]  # fmt: skip
+    assert told[0].endswith("('params.n'); write \"$PARAM_N\"")
+    assert told[1].endswith('; read "$PARAM_NAME" and its like')
+
+
 @pytest.mark.parametrize(
     ("when", "expected"),
     [

@@ -27,6 +27,7 @@ STATUS_FUNCTIONS: Final = ("always", "success", "failure", "cancelled")
 
 _OPEN: Final = "${{"
 _TEMPLATE: Final = re.compile(r"\$\{\{([^{}]*)\}\}")
+_OPENED: Final = re.compile(r"\$\{\{(?:([^{}]*)\}\})?")
 _STATUS_ONLY: Final = re.compile(r"\s*(!?)\s*(always|success|failure|cancelled)\s*\(\s*\)\s*")
 
 
@@ -120,6 +121,13 @@ def references(text: str) -> tuple[Path, ...]:
         TemplateError: a ``${{`` has no end, or holds something else than a path.
     """
     return tuple(part for part in _parse_template(text) if isinstance(part, Path))
+
+
+def paths_within(text: str) -> tuple[Path | None, ...]:
+    """Return for each ``${{`` of *text* the path that it takes, None where it takes none."""
+    return tuple(
+        None if match[1] is None else parse_path(match[1]) for match in _OPENED.finditer(text)
+    )
 
 
 def render(text: str, scope: Scope) -> str:

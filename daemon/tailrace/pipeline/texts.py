@@ -17,6 +17,7 @@ from tailrace.pipeline.expressions import (
     TemplateError,
     has_template,
     is_status_only,
+    paths_within,
     references,
 )
 from tailrace.pipeline.model import Pipeline, StepDef
@@ -42,7 +43,7 @@ def check_texts(reading: Reading, pipeline: Pipeline, names: Names) -> None:
             if place == "none":
                 reading.mistake_within(text, "${{", 0, "takes no ${{ … }}", _ALLOWED)
             elif place == "code":
-                _refuse_in_code(reading, text)
+                _refuse_in_code(reading, text, pipeline)
             else:
                 _check_template(reading, text, pipeline, names)
 
@@ -52,18 +53,21 @@ def _step_of(text: PlacedText, pipeline: Pipeline) -> StepDef | None:
     return pipeline.steps.get(rest.partition(".")[0]) if head == "steps" else None
 
 
-def _refuse_in_code(reading: Reading, text: PlacedText) -> None:
-    try:
-        paths: tuple[Path, ...] = references(text.node.text)
-    except TemplateError:
-        paths = ()
+def _refuse_in_code(reading: Reading, text: PlacedText, pipeline: Pipeline) -> None:
     problem = "text from outside must never become code: no ${{ … }} here"
-    for nth, path in enumerate(paths):
-        variable = path.variable
+    for nth, path in enumerate(paths_within(text.node.text)):
+        if path is None:
+            reading.mistake_within(text, "${{", nth, problem, 'read "$PARAM_NAME" and its like')
+            continue
+        variable = None if _is_of_matrix(path, pipeline) else path.variable
         hint = f'write "${variable}"' if variable else f"put {path} into env, and read its variable"
         reading.mistake_within(text, "${{", nth, f"{problem} ('{path}')", hint)
-    if not paths:
-        reading.mistake_within(text, "${{", 0, problem, 'read "$PARAM_NAME" and its like')
+
+
+def _is_of_matrix(path: Path, pipeline: Pipeline) -> bool:
+    """Tell whether it takes an output of a matrix: only each combination's are variables."""
+    step = pipeline.steps.get(path.parts[1]) if path.parts[0] == "steps" and path.variable else None
+    return step is not None and bool(step.matrix)
 
 
 def _check_template(reading: Reading, text: PlacedText, pipeline: Pipeline, names: Names) -> None:
