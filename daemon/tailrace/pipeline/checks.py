@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tailrace.core.graph import find_cycles, nearest
+from tailrace.core.graph import find_cycles, nearest, transitive_needs
 from tailrace.core.plan import ParamValue
 from tailrace.pipeline.build import is_null, typed_value
 from tailrace.pipeline.cron import cron_problem
@@ -126,30 +126,57 @@ def _check_depth(
 def check_variables(reading: Reading, pipeline: Pipeline) -> None:
     """Check that no two names become the same environment variable."""
     _check_same_variable(reading, "steps", pipeline.steps, "OUTPUT")
-    params = {variable_of("PARAM", name): name for name in pipeline.params}
-    scopes: list[tuple[str, Iterable[str], Iterable[str]]] = [
-        ("", pipeline.env, pipeline.secrets),
-        *((f"depths.{name}.", depth.env, ()) for name, depth in pipeline.depths.items()),
-        *((f"steps.{step.id}.", step.env, step.secrets) for step in pipeline.steps.values()),
+    owners = _Owners(pipeline)
+    steps = [*pipeline.steps.values()]
+    scopes: list[tuple[str, Iterable[str], Iterable[str], list[StepDef]]] = [
+        ("", pipeline.env, pipeline.secrets, steps),
+        *((f"depths.{name}.", depth.env, (), steps) for name, depth in pipeline.depths.items()),
+        *((f"steps.{step.id}.", step.env, step.secrets, [step]) for step in steps),
     ]
-    for prefix, env, secrets in scopes:
+    keep_one = "keep one: a variable has one value"
+    for prefix, env, secrets, within in scopes:
         for name in env:
-            owner = _owner(name, params)
+            owner = owners.owner(name, within)
             if owner:
                 reading.mistake(f"{prefix}env.{name}", f"is {owner}", "rename it", key=True)
-            elif name in secrets:
-                hint = "keep one: a variable has one value"
-                reading.mistake(f"{prefix}env.{name}", "is among 'secrets' too", hint, key=True)
+            elif name in secrets or name in pipeline.secrets:
+                problem = "is among 'secrets' too"
+                reading.mistake(f"{prefix}env.{name}", problem, keep_one, key=True)
         for item, name in enumerate(secrets):
-            owner = _owner(name, params)
+            owner = owners.owner(name, within)
             if owner:
                 reading.mistake(f"{prefix}secrets", f"'{name}' is {owner}", "rename it", item=item)
+            elif prefix and name in pipeline.env:
+                reading.mistake(
+                    f"{prefix}secrets", f"'{name}' is in 'env' too", keep_one, item=item
+                )
 
 
-def _owner(variable: str, params: dict[str, str]) -> str:
-    if variable in RUNNER_VARIABLES:
-        return "set by Tailrace itself"
-    return f"the variable of the param '{params[variable]}'" if variable in params else ""
+class _Owners:
+    """What sets variables besides ``env`` and ``secrets``."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._params = {variable_of("PARAM", name): name for name in pipeline.params}
+        self._outputs = {variable_of("OUTPUT", name, ""): name for name in pipeline.steps}
+        self._graph = graph_of(pipeline)
+
+    def owner(self, variable: str, steps: Iterable[StepDef]) -> str:
+        """Return what else sets a variable in one of these steps; nothing where it is free."""
+        if variable in RUNNER_VARIABLES:
+            return "set by Tailrace itself"
+        if variable in self._params:
+            return f"the variable of the param '{self._params[variable]}'"
+        if variable.startswith("MATRIX_"):
+            for name in (name for step in steps for name in step.matrix):
+                if variable_of("MATRIX", name) == variable:
+                    return f"the variable of the matrix value '{name}'"
+        if variable.startswith("OUTPUT_"):
+            for name in (
+                name for start, name in self._outputs.items() if variable.startswith(start)
+            ):
+                if any(name in transitive_needs(self._graph, step.id) for step in steps):
+                    return f"a variable for outputs of '{name}'"
+        return ""
 
 
 def _check_same_variable(reading: Reading, where: str, names: Iterable[str], prefix: str) -> None:
