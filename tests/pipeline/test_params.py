@@ -61,6 +61,19 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("declared", "hint"), [(0, "it takes none"), (2, "known: p0, p1"), (9, "check its spelling")]
+)
+def test_an_unknown_param_says_what_there_is(declared: int, hint: str) -> None:
+    """As far as a reader is helped by it."""
+    names = ", ".join(f"p{n}: {{}}" for n in range(declared))
+    with pytest.raises(InvalidInputError) as refusal:
+        check_params(
+            read(f"{{params: {{{names}}}, steps: {{a: {{run: x}}}}}}"), {"S": 1}, text=False
+        )
+    assert str(refusal.value) == f"params.S: no such param; {hint}"
+
+
+@pytest.mark.parametrize(
     ("name", "text", "typed"),
     [
         ("count", "3", 3),

@@ -162,16 +162,26 @@ def render_argv(argv: Sequence[str], scope: Scope) -> list[str]:
     for place, item in enumerate(argv):
         text = render(item, scope)
         if item.startswith(_OPEN) and text.startswith("-") and not options_end:
-            path = references(item)[0]
             raise TemplateError(
-                f"command item {place + 1}: the value of {path} begins with '-' and would become"
-                " an option; put '--' before it, or give another value"
+                f"command item {place + 1}: {_beginning(item, scope)} begins with '-' and would"
+                " become an option; put '--' before it, or give another value"
             )
         if "\0" in text:
             raise TemplateError(f"command item {place + 1}: holds a NUL character")
         options_end = options_end or item == "--"
         result.append(text)
     return result
+
+
+def _beginning(item: str, scope: Scope) -> str:
+    """Return what a rendered item begins with; values before it are empty."""
+    names = scope.names()
+    for part in _parse_template(item):
+        if isinstance(part, str):
+            return f"what follows {references(item)[0]}, which is empty,"
+        if _text_at(part, names):
+            return f"the value of {part}"
+    raise AssertionError(item)
 
 
 def _text_at(path: Path, names: Mapping[str, Any]) -> str:

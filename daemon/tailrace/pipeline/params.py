@@ -55,10 +55,9 @@ def check_params(
         InvalidInputError: unknown names, missing values, wrong types and values
             out of bounds, all at once, each with ``where`` as ``params.NAME``.
     """
+    otherwise = "check its spelling" if pipeline.params else "it takes none"
     problems = [
-        Problem(
-            f"params.{name}", "no such param", suggest(name, pipeline.params) or "it takes none"
-        )
+        Problem(f"params.{name}", "no such param", suggest(name, pipeline.params) or otherwise)
         for name in given
         if name not in pipeline.params
     ]
