@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -359,7 +360,7 @@ def test_a_file_name_that_is_no_pipeline_name_is_a_mistake(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["absent", "folder", "unreadable"])
+@pytest.mark.parametrize("kind", ["absent", "folder", "unreadable", "FIFO", "device"])
 def test_a_file_that_can_not_be_read_is_a_mistake(tmp_path: Path, kind: str) -> None:
     """With the system's reason and the path as it was given."""
     path = tmp_path / "a.yaml"
@@ -367,6 +368,10 @@ def test_a_file_that_can_not_be_read_is_a_mistake(tmp_path: Path, kind: str) -> 
         path.mkdir()
     elif kind == "unreadable":
         path.symlink_to(path)
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
     with pytest.raises(InvalidInputError) as refusal:
         load_pipeline(path)
     assert str(refusal.value).startswith(f"{path}: file: ")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,12 +33,20 @@ def load_pipeline(path: Path, *, display: str | None = None) -> Pipeline:
     """
     shown = display if display is not None else str(path)
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                problem = Problem("file", "isn't a regular file", "name a YAML file", shown)
+                raise InvalidInputError([problem])
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         reason = (error.strerror or "can't be read").lower()
         raise InvalidInputError([Problem("file", reason, "name a YAML file", shown)]) from None
     return read_pipeline(data, name=path.stem, display=shown)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file; a FIFO that nobody writes to would hold up the daemon for good."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_pipeline(data: bytes, *, name: str, display: str) -> Pipeline:
