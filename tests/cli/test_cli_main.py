@@ -103,6 +103,14 @@ def test_with_json_a_mistake_is_a_problem_document_on_standard_error(site: Site)
     assert problem["errors"][0]["where"] == "params.count"
 
 
+def test_with_json_a_mistake_in_a_file_tells_its_path_and_its_place(site: Site) -> None:
+    """As the daemon's problem documents do."""
+    site.pipeline("broken", "steps:\n  a: {needs: b, run: echo hi}\n")
+    (error,) = json.loads(site.tailrace("run", "broken", "--json").stderr)["errors"]
+    assert error["where"] == "steps.a.needs"
+    assert error["position"].endswith("broken.yaml:2:14")
+
+
 def test_an_unforeseen_error_keeps_its_traceback_in_a_file(site: Site) -> None:
     """One line says where; TAILRACE_DEBUG=1 prints it."""
     site.state.path.mkdir()

@@ -50,7 +50,7 @@ def report(exc: BaseException, *, as_json: bool) -> int:
             "title": title,
             "detail": text,
             "errors": [
-                {"where": p.position or p.where, "problem": p.problem, "hint": p.hint}
+                wire.ProblemItem(where=p.where, problem=p.problem, hint=p.hint, position=p.position)
                 for p in problems
             ],
             "exit_status": status,
