@@ -29,8 +29,9 @@ _BOOLEANS: Final = {
     "true": True, "yes": True, "on": True, "1": True,
     "false": False, "no": False, "off": False, "0": False,
 }  # fmt: skip
-_WHOLE: Final = r"[+-]?[0-9]{1,40}"
-_NUMBER: Final = r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?"
+# Numbers as text spells them; also in the JSON Schema of pipelines.
+WHOLE: Final = r"[+-]?[0-9]{1,40}"
+NUMBER: Final = r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?"
 _UNUSABLE: Final = "[\0\ud800-\udfff]"
 
 
@@ -101,13 +102,13 @@ def from_text(kind: ParamType, text: str) -> str | int | float | bool:
     hint = _HINTS.get(kind, "")
     match kind:
         case "integer":
-            if not re.fullmatch(_WHOLE, text):
+            if not re.fullmatch(WHOLE, text):
                 raise Unfit(f"{_shown(text)} isn't a whole number", hint)
             return _within_64_bits(int(text))
         case "number":
-            if re.fullmatch(_WHOLE, text):
+            if re.fullmatch(WHOLE, text):
                 return _within_64_bits(int(text))
-            if not re.fullmatch(_NUMBER, text) or not math.isfinite(float(text)):
+            if not re.fullmatch(NUMBER, text) or not math.isfinite(float(text)):
                 raise Unfit(f"{_shown(text)} isn't a number", hint)
             return float(text)
         case "boolean":

@@ -16,9 +16,10 @@ import msgspec
 from tailrace.core import units
 from tailrace.pipeline.document import Mapping as MappingNode
 from tailrace.pipeline.document import Node, Scalar, Sequence
-from tailrace.pipeline.params import Unfit, from_text
+from tailrace.pipeline.params import NUMBER, WHOLE, Unfit, from_text
 from tailrace.pipeline.reading import Place, PlacedText, Reading
 
+_MAPPING: Final = ["object", "null"]  # for a schema: without a value it is an empty one
 INVALID: Final[Any] = object()  # a mistake was added
 
 
@@ -38,6 +39,8 @@ def _refuse(reading: Reading, node: Node, where: str, expected: str, hint: str) 
             found = "nothing"
         case Scalar():
             found = f"'{node.text[:60]}'" if node.text.isprintable() else "this text"
+        case Sequence(items=[]):
+            found = "an empty list"
         case Sequence():
             found = "a list"
         case _:
@@ -70,9 +73,10 @@ class Text(msgspec.Struct, frozen=True):
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema; editors read ``3.10`` as a number."""
-        if self.pattern:
-            return {"type": ["string", "number", "boolean"], "pattern": f"^{self.pattern}$"}
-        return {"type": ["string", "number", "boolean", *(["null"] if self.empty else [])]}
+        if self.empty:
+            return {"type": ["string", "number", "boolean", "null"]}
+        pattern = f"^{self.pattern}$" if self.pattern else r"\S"
+        return {"type": ["string", "number", "boolean"], "pattern": pattern}
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -87,8 +91,8 @@ class Choice(msgspec.Struct, frozen=True):
 
     def read(self, reading: Reading, node: Node, where: str) -> Any:
         """Return what the word means."""
-        if isinstance(node, Scalar) and node.text in self.values:
-            return self.values[node.text]
+        if isinstance(node, Scalar) and node.text in self._spellings():
+            return self._spellings()[node.text]
         words = list(self.values)
         expected = f"{', '.join(words[:-1])} or {words[-1]}"
         word = node.text if isinstance(node, Scalar) else ""
@@ -98,9 +102,15 @@ class Choice(msgspec.Struct, frozen=True):
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
-        words: list[Any] = list(self.values)
-        words += [word == "true" for word in words if word in ("true", "false")]
-        return {"enum": words}
+        booleans = [word == "true" for word in self.values if word in ("true", "false")]
+        return {"enum": [*self._spellings(), *booleans]}
+
+    def _spellings(self) -> dict[str, Any]:
+        spellings = {**self.values}
+        if "true" in self.values:  # YAML's booleans (1.2.2, "Core Schema"), and its older ones
+            for word, value in self.values.items():
+                spellings |= {word.capitalize(): value, word.upper(): value}
+        return spellings
 
 
 FLAG: Final = Choice({"true": True, "false": False, "yes": True, "no": False})
@@ -138,7 +148,9 @@ class Number(msgspec.Struct, frozen=True):
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
-        schema: dict[str, Any] = {"type": self.kind}
+        # Quoted, a number is text to an editor; bounds count for bare ones alone.
+        pattern = WHOLE if self.kind == "integer" else NUMBER
+        schema: dict[str, Any] = {"type": [self.kind, "string"], "pattern": f"^{pattern}$"}
         if self.least != float("-inf"):
             schema["exclusiveMinimum" if self.above else "minimum"] = self.least
         if self.most != float("inf"):
@@ -167,7 +179,7 @@ class Duration(msgspec.Struct, frozen=True):
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
-        pattern = units.DURATION_PATTERN
+        pattern = units.DURATION_PATTERN if self.zero else f"(?!0+[a-z]){units.DURATION_PATTERN}"
         return {"type": "string", "pattern": f"^({pattern}|none)$" if self.none else f"^{pattern}$"}
 
 
@@ -186,7 +198,7 @@ class Size(msgspec.Struct, frozen=True):
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
-        return {"type": "string", "pattern": f"^{units.SIZE_PATTERN}$"}
+        return {"type": "string", "pattern": f"^(?!0+[A-Za-z]){units.SIZE_PATTERN}$"}
 
 
 class Raw(msgspec.Struct, frozen=True):
@@ -241,7 +253,10 @@ class Many(msgspec.Struct, frozen=True):
         listed: dict[str, Any] = {"type": "array", "items": self.item.schema()}
         if self.least:
             listed["minItems"] = self.least
-        return {"anyOf": [self.item.schema(), listed]} if self.single else listed
+        shapes = [*([self.item.schema()] if self.single else []), listed]
+        if not self.least:
+            shapes.append({"type": "null"})
+        return {"anyOf": shapes} if len(shapes) > 1 else listed
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -276,7 +291,7 @@ class Named(msgspec.Struct, frozen=True):
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
         return {
-            "type": ["object", "null"],
+            **({"type": "object", "minProperties": 1} if self.example else {"type": _MAPPING}),
             "patternProperties": {f"^{self.pattern}$": self.value.schema()},
             "additionalProperties": False,
         }
@@ -307,7 +322,7 @@ class Table(msgspec.Struct, frozen=True):
 
     def read(self, reading: Reading, node: Node, where: str) -> Any:
         """Return what *build* makes; `INVALID` where the value is no mapping."""
-        if self.scalar is not None and not isinstance(node, MappingNode):
+        if self.scalar is not None and not isinstance(node, MappingNode) and not _is_nothing(node):
             return self.scalar.read(reading, node, where)
         entries: dict[str, tuple[Scalar, Node]] = {}
         if isinstance(node, MappingNode):
@@ -347,7 +362,7 @@ class Table(msgspec.Struct, frozen=True):
         if required:
             schema["required"] = required
         else:
-            schema["type"] = ["object", "null"]
+            schema["type"] = _MAPPING
         if self.free:
             schema["patternProperties"] = {f"^{self.free}": True}
         return {"anyOf": [self.scalar.schema(), schema]} if self.scalar is not None else schema
