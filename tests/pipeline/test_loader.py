@@ -317,6 +317,18 @@ def test_two_clones_equally_near_at_one_depth_are_a_mistake() -> None:
     )
 
 
+def test_clones_may_lie_apart_or_in_one_that_they_need() -> None:
+    """By their order, by their matrix, or because a name only begins alike."""
+    assert read("""
+        steps:
+          a: {clone: {url: /x}}
+          ab: {clone: {url: /x}}
+          in: {clone: {url: /y, path: a/vendor}, needs: mid}
+          mid: {run: x, needs: a}
+          m: {clone: {url: /z, path: "m/${{ matrix.v }}"}, matrix: {v: [1, 2]}}
+        """).steps
+
+
 def test_a_matrix_has_at_most_256_combinations() -> None:
     """More are refused before they are made."""
     values = ", ".join(str(n) for n in range(17))

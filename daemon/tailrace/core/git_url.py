@@ -28,7 +28,7 @@ _SCHEMES: Final = {
 }  # fmt: skip
 _MAX_LENGTH: Final = 4_096  # PATH_MAX; a longer address is no address
 _MAX_REF: Final = 1_000
-_EXAMPLE: Final = "write https://host/path, git@host:path, or ./folder"
+_EXAMPLE: Final = "write https://host/path, git@host:path, or /folder"
 
 _TRANSPORT: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9+.-]*)::")
 _WITH_SCHEME: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
@@ -159,7 +159,7 @@ def _check_characters(text: str) -> None:
     if len(text) > _MAX_LENGTH:
         raise GitUrlError(f"the address is longer than {_MAX_LENGTH:,} characters", _EXAMPLE)
     if text.startswith("-"):
-        raise GitUrlError("an address can't begin with '-'", "write ./ in front of a folder's name")
+        raise GitUrlError("an address can't begin with '-'", "write a folder's whole path")
     if not text.isprintable() or text != text.strip():
         raise GitUrlError(
             "the address has line breaks, white space or control characters", "take them out"

@@ -83,18 +83,40 @@ def _check_clones(reading: Reading, pipeline: Pipeline) -> None:
 
 
 def _check_clone_folders(reading: Reading, pipeline: Pipeline, clones: Iterable[str]) -> None:
-    taken: dict[str, StepDef] = {}
+    """Check that no clone, which removes its target first, removes another's."""
+    taken: list[tuple[str, StepDef]] = []
     for step in pipeline.steps.values():
-        if step.id not in clones or step.clone is None or step.matrix:
+        if step.id not in clones or step.clone is None:
             continue
+        if step.matrix and step.clone.path is None:
+            continue  # each combination has a folder of its own
+        where = f"steps.{step.id}.clone.path"
         path = step.clone.path or step.id
+        if count_combinations(step) > 1:
+            if "matrix" not in path:
+                hint = "name the matrix in it: FOLDER/${{ matrix.NAME }}"
+                reading.mistake(where, f"'{path}' is one folder for all combinations", hint)
+            continue
+        if has_template(path):
+            continue
         folder = posixpath.normpath(path)
-        other = taken.get(folder)
-        apart = other and step.depth and other.depth and not {*step.depth} & {*other.depth}
-        if other is not None and not apart and not has_template(path):
-            problem = f"'{path}' is the folder of '{other.id}' already"
-            reading.mistake(f"steps.{step.id}.clone.path", problem, "give each clone its own")
-        taken.setdefault(folder, step)
+        for taken_folder, other in taken:
+            if step.depth and other.depth and not {*step.depth} & {*other.depth}:
+                continue
+            if folder == taken_folder:
+                problem = f"'{path}' is the folder of '{other.id}' already"
+                reading.mistake(where, problem, "give each clone its own")
+                break
+            (around, outer), (within, inner) = sorted(
+                ((folder, step), (taken_folder, other)), key=lambda found: len(found[0])
+            )
+            if not within.startswith(f"{around}/"):
+                continue
+            if outer.id not in transitive_needs(graph_of(pipeline), inner.id):
+                problem = f"is within the folder of '{outer.id}', which would remove it"
+                hint = f"add {outer.id} to its needs, or name another folder"
+                reading.mistake(f"steps.{inner.id}.clone.path", problem, hint)
+        taken.append((folder, step))
 
 
 def check_depths(reading: Reading, pipeline: Pipeline) -> None:
