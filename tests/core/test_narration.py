@@ -70,7 +70,7 @@ def why(narrator: Narrator, line: bytes) -> str:
         ),
         ({"event": "citation", "title": "T"}, {"event": "citation", "title": "T"}),
         (
-            {"event": "cost", "usd": 0.5, "tokens_in": 3},
+            {"event": "cost", "usd": 0.5, "tokens_in": 3.0},
             {"event": "cost", "usd": 0.5, "tokens_in": 3, "tokens_out": 0, "total_usd": 0.5,
              "total_tokens_in": 3, "total_tokens_out": 0},
         ),

@@ -267,7 +267,7 @@ class Narrator:
     def _cost(self, item: said.Cost, _now: float) -> Told:
         if item.usd is None and item.tokens_in is None and item.tokens_out is None:
             raise _MalformedError("give it usd, tokens_in or tokens_out")
-        added = item.usd or 0.0, item.tokens_in or 0, item.tokens_out or 0
+        added = item.usd or 0.0, int(item.tokens_in or 0), int(item.tokens_out or 0)
         try:
             total = self._totals.spend(*added)
         except ValueError as exc:

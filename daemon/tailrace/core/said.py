@@ -16,6 +16,8 @@ MOST_USD: Final = 1e9
 
 _Int = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 _Number = _Int | Annotated[float, msgspec.Meta(ge=0, le=MOST)]
+# JSON doesn't tell 1.0 from 1, and some writers have but one kind of number.
+_Whole = _Int | Annotated[float, msgspec.Meta(ge=0, le=MOST, multiple_of=1)]
 _Usd = Annotated[float, msgspec.Meta(ge=0, le=MOST_USD)]
 
 
@@ -77,8 +79,8 @@ class Cost(Saying):
     """What was spent."""
 
     usd: _Usd | None = None
-    tokens_in: _Int | None = None
-    tokens_out: _Int | None = None
+    tokens_in: _Whole | None = None
+    tokens_out: _Whole | None = None
 
 
 class Result(Saying):
