@@ -23,6 +23,30 @@ def logged(site: Site, data: bytes, *, cut: int = 7) -> tuple[WrittenRun, str]:
     return run, f"/api/v1/runs/{run.id}/steps/clone/log"
 
 
+async def test_a_followed_log_begins_with_the_line_that_was_asked_for(site: Site) -> None:
+    """Also where it comes only later, in a step that hasn't begun, and with a filter."""
+    run = site.worker.new_run()
+    path = f"/api/v1/runs/{run.id}/steps/clone/log?follow=1&from_line="
+    early = [
+        asyncio.create_task(site.get(f"{path}{query}")) for query in ("4", "4&grep=[4e]", "99")
+    ]
+    await until(lambda: site.worker.watching.get(run.id) == 3)
+    run.step_started("clone")
+    run.log("clone", b"1\n2\\n")
+    late = [asyncio.create_task(site.get(f"{path}{line}")) for line in (1, 2, 3, 5)]
+    await until(lambda: site.worker.watching.get(run.id) == 7)
+    for piece in (b"\n3", b"\n4\n", b"fi", b"ve\n6\n"):
+        run.log("clone", piece)
+    run.step_finished("clone")
+    bodies = [(await asking).body for asking in early]
+    assert bodies == [b"4\nfive\n6\n", b"4\nfive\n", b""]
+    whole = b"1\n2\\n\n3\n4\nfive\n6\n"
+    lines = whole.splitlines(keepends=True)
+    assert [(await asking).body for asking in late] == [
+        b"".join(lines[number - 1 :]) for number in (1, 2, 3, 5)
+    ]
+
+
 TEXT = b"one\n\x1b[31mtwo\x1b[0m\r\nthree\n\nfive ten\xff\nsix"
 
 

@@ -21,6 +21,7 @@ from tailrace.http.streams import Outlet, head_answer, outlet
 from tailrace.http.watching import check_step
 from tailrace.rundir.feed import Cursor, Feed
 from tailrace.rundir.layout import RunDir
+from tailrace.rundir.places import line_start
 from tailrace.views import API
 from tailrace.wire import Frame, decode_record
 
@@ -107,6 +108,9 @@ async def _follow(
         with open_log(feed.run_dir, step, attempt) as file:
             if file is None:
                 return
+            if (first := wanted.from_line) is not None:
+                while not ended and not await _has_line(feed.run_dir, step, attempt, first):
+                    ended = await _reach(cursor, step, attempt, first)
             start, _ = await asyncio.to_thread(window, feed.run_dir, step, attempt, file, wanted)
             pump = Pump(out, file, start, wanted.filters)
             while not ended:
@@ -115,6 +119,26 @@ async def _follow(
             await pump.send(final=True)
     finally:
         cursor.close()
+
+
+async def _has_line(run: RunDir, step: str, attempt: int, line: int) -> bool:
+    return await asyncio.to_thread(line_start, run, step, attempt, line) is not None
+
+
+async def _reach(cursor: Cursor, step: str, attempt: int, line: int) -> bool:
+    """Read on until that line may be there; return whether the attempt has ended before."""
+    while True:
+        frames = await cursor.read()
+        _, ended = _events_of(frames, step, attempt)
+        if ended or any(_last_line(frame) >= line for frame in frames if frame.step == step):
+            return ended
+
+
+def _last_line(frame: Frame) -> int:
+    """Return the number of a log event's last line, or more: escaped text is not looked into."""
+    if frame.event != "log":
+        return 0
+    return decode_record(frame.data).line + frame.data.count(b"\\n")
 
 
 def _events_of(frames: list[Frame], step: str, attempt: int | None) -> tuple[int | None, bool]:
