@@ -17,7 +17,6 @@ from tailrace.http.shapes import (
     Narrowing,
     PlainLines,
     Thinning,
-    skipped,
     sse_frames,
     sse_parts,
 )
@@ -139,21 +138,20 @@ def test_shapes_encode_as_documented() -> None:
     assert sse_parts(7, parts, begin=2, message=True) == b"id: 7\ndata: {}\n\n"
 
 
-@given(st.integers(1, 1000))
-def test_an_event_resumes_at_each_of_its_stops(count: int) -> None:
-    """With exactly the parts that came after it; up to 64 parts, each is a stop."""
+@given(st.integers(1, 1000), st.integers(0, 1000))
+def test_each_part_of_an_event_has_an_id_that_tells_its_place(count: int, cut: int) -> None:
+    """However many there are, and where some before them were cut off."""
     parts = [("log", b"%d" % number) for number in range(count)]
-    events = parse_sse(sse_parts(9, parts))
-    stops = [n for n, event in enumerate(events) if event.has_id]
-    assert len(stops) >= min(count, 33)
-    assert stops[-1] == count - 1
-    if count <= 64:
-        assert len(stops) == count
-    for place in stops[:-1]:
-        seen = parse_event_id(events[place].last_id)
-        assert seen.seq == 8
-        assert skipped(count, seen.stops) == place + 1
-    assert skipped(count, 64) < count
+    events = parse_sse(sse_parts(9, parts, cut=cut, head=f"{'0' * 26}:"))
+    assert all(event.has_id for event in events)
+    seen = [parse_event_id(event.last_id) for event in events]
+    assert [(each.seq, each.parts) for each in seen[:-1]] == [
+        (8, cut + place) for place in range(1, count)
+    ]
+    assert (seen[-1].seq, seen[-1].parts) == (9, 0)
+    numbers = [event.last_id.partition(":")[2] for event in events if "." not in event.last_id]
+    assert len(numbers) >= min(count, 256 - cut)
+    assert {int(number) for number in numbers} <= {8, 9}
 
 
 def test_an_accept_header_chooses_by_weight() -> None:
@@ -170,6 +168,7 @@ def test_event_ids_have_two_forms() -> None:
     """A number, or a run and a number."""
     run = "0" * 26
     assert (parse_event_id("42").run, parse_event_id("42").seq) == (None, 42)
-    assert (parse_event_id("0").stops, parse_event_id("0042").stops) == (0, 2)
-    assert (parse_event_id("000").seq, parse_event_id("000").stops) == (0, 2)
+    assert (parse_event_id("0").parts, parse_event_id("0042").parts) == (0, 2)
+    assert (parse_event_id("000").seq, parse_event_id("000").parts) == (0, 2)
+    assert (parse_event_id("41.300").seq, parse_event_id("41.300").parts) == (41, 300)
     assert (parse_event_id(f" {run}:0 ").run, parse_event_id(f"{run}:0").seq) == (run, 0)

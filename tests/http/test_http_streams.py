@@ -265,6 +265,72 @@ async def test_plain_resumes_after_every_line_without_loss_or_repetition(site: S
     assert [event.last_id for event in ops] == [f"{run.id}:{event.last_id}" for event in events]
 
 
+async def test_plain_resumes_within_a_burst_of_lines(site: Site) -> None:
+    """However many lines came at once, each is a place to go on from."""
+    run = site.worker.new_run()
+    run.started()
+    run.step_started("clone")
+    run.log("clone", b"".join(b"%d\n" % number for number in range(1000)))
+    run.finished()
+    path = f"/api/v1/runs/{run.id}/events?plain=1"
+    events = await site.events(path)
+    for seen in (1, 5, 200, 258, 259, 260, 261, 777, 1003, 1004):
+        rest = await site.events(path, Last_Event_ID=events[seen - 1].last_id)
+        assert [(e.name, e.data) for e in rest] == [(e.name, e.data) for e in events[seen:]]
+
+
+async def test_a_tail_in_plain_resumes_like_the_whole(site: Site) -> None:
+    """Ids count the lines that the tail left out of an event, so that none comes again."""
+    run = site.worker.new_run()
+    run.started()
+    run.step_started("clone")
+    run.log("clone", b"be")
+    run.log("clone", b"gun\n" + b"".join(b"%d\n" % number for number in range(300)) + b"open")
+    run.log("clone", b" end\nlast\n")
+    run.step_finished("clone")
+    run.finished()
+    path = f"/api/v1/runs/{run.id}/events?plain=1"
+    whole = await site.events(path)
+    for lines in (2, 3, 4, 100, 301, 302, 303):
+        tail = await site.events(f"{path}&tail={lines}")
+        told = [event for event in whole if event.name != "log"]
+        assert [event for event in tail if event.name != "log"] == told
+        logs = [event for event in whole if event.name == "log"]
+        assert [event for event in tail if event.name == "log"] == logs[-lines:]
+
+
+async def test_plain_of_a_step_never_shows_a_line_of_another(site: Site) -> None:
+    """Where it begins in the middle, other steps' open lines are nothing to it."""
+    run = whole_run(site)
+    path = f"/api/v1/runs/{run.id}/events?plain=1&step=clone"
+    events = await site.events(path)
+    await resumes_everywhere(site, path, events)
+    for seq in range(1, len(journal(run)) - 1):
+        rest = await site.events(f"{path}&after={seq}")
+        assert rest == [event for event in events if int(event.last_id) >= seq][-len(rest) :]
+    logs = [event.data for event in await site.events(f"{path}&tail=2") if event.name == "log"]
+    assert logs == ["three", "four"]
+
+
+async def test_a_live_tail_of_a_step_never_shows_a_line_of_another(site: Site) -> None:
+    """Open lines are taken up for what comes after the tail: only the step's own."""
+    run = site.worker.new_run()
+    run.step_started("clone")
+    run.step_started("lint")
+    run.log("lint", b"other")
+    run.log("clone", b"own")
+    request = (
+        f"GET /api/v1/runs/{run.id}/events?plain=1&step=clone&tail=0 HTTP/1.1\r\n"
+        f"Host: localhost\r\nAuthorization: Bearer {site.token}\r\n\r\n"
+    ).encode()
+    async with site.raw(request) as (reader, _):
+        await reader.readuntil(b"step_started")
+        run.log("clone", b" line\n")
+        run.finished()
+        rest = await reader.readuntil(b"event: summary")
+    assert re.findall(rb"event: log\nid: \d+\ndata: (.*)\n", rest) == [b"own line"]
+
+
 async def test_a_broken_stream_is_cut_and_not_ended(site: Site) -> None:
     """A client must be able to tell an end from a failure: no last chunk comes."""
     run = site.worker.new_run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -10,13 +11,16 @@ from tailrace.core.ulid import is_ulid
 from tailrace.core.units import parse_duration
 from tailrace.errors import InvalidInputError, Problem
 from tailrace.http.route import Query
-from tailrace.http.shapes import MOST_STOPS
+from tailrace.http.shapes import MOST_ZEROS
 from tailrace.pipeline.spelling import suggest
 
 _FLAGS: Final = {
     "1": True, "true": True, "yes": True, "": True, "0": False, "false": False, "no": False,
 }  # fmt: skip
 _DIGITS: Final = 15  # of an integer; keeps every number far below 63 bits
+_PLACE: Final = re.compile(
+    rf"(0{{0,{MOST_ZEROS}}})(0|[1-9][0-9]{{0,{_DIGITS - 1}}})(?:\.([1-9][0-9]{{0,{_DIGITS - 1}}}))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +103,13 @@ def shown(text: str) -> str:
 class EventId:
     """A place in a run's sequence, as ``id:`` gives it: ``SEQ`` or ``RUNID:SEQ``.
 
-    ``stops`` are the zeros in front of SEQ: how far into the event after it
-    (`tailrace.http.shapes`).
+    ``parts`` says how far into the event after it: the zeros in front of SEQ,
+    or the number behind a dot (`tailrace.http.shapes`).
     """
 
     run: str | None
     seq: int
-    stops: int = 0
+    parts: int = 0
 
 
 def parse_event_id(text: str, *, where: str = "Last-Event-ID") -> EventId:
@@ -114,12 +118,10 @@ def parse_event_id(text: str, *, where: str = "Last-Event-ID") -> EventId:
     Raises:
         InvalidInputError: it is none.
     """
-    run, colon, number = text.strip().rpartition(":")
-    known_run = not colon or is_ulid(run)
-    digits = number.lstrip("0") or number[-1:]
-    zeros = len(number) - len(digits)
-    sound = number.isascii() and number.isdigit() and len(digits) <= _DIGITS and zeros <= MOST_STOPS
-    if not (known_run and sound):
+    run, colon, place = text.strip().rpartition(":")
+    found = _PLACE.fullmatch(place)
+    if found is None or (colon and not is_ulid(run)):
         hint = "send the last id as it came: SEQ or RUNID:SEQ"
         raise InvalidInputError([Problem(where, f"'{shown(text)}' is no event's id", hint)])
-    return EventId(run or None, int(number), zeros)
+    zeros, number, parts = found.groups()
+    return EventId(run or None, int(number), int(parts) if parts else len(zeros))

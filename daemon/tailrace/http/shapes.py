@@ -9,7 +9,9 @@ An event may become several parts: the lines that end with it, or a progress
 that was held back and comes before it. A client that comes back names the last
 ``id:`` it saw, so each part has one. The last part carries the event's number.
 Those before it carry the number before, which is the last that is wholly given,
-with zeros in front: ``007`` says that 7 is done, and two stops of 8 are too.
+with a zero in front for each part: ``007`` says that 7 is done, and two parts of
+8 are too. Zeros keep ids numbers; where there would be too many of them, parts
+are counted behind a dot instead: ``7.257``.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from tailrace.wire import Frame
 
 LONGEST_LINE: Final = 1 << 24  # characters of a line gathered for ``plain``; longer ones are cut
 
-MOST_STOPS: Final = 64  # in one event; where it has more parts, several share a stop
+MOST_ZEROS: Final = 256  # a chunk of short lines is an event of a hundred thousand parts
 
 Part = tuple[str, bytes]  # an event's name and its data
 
@@ -178,31 +180,31 @@ class PlainLines:
         return [resolve_carriage_returns("".join(self._open.pop(key).pieces)) for key in keys]
 
 
-def stride(parts: int) -> int:
-    """Return how many parts of an event lie between two stops."""
-    return -(-parts // MOST_STOPS)
-
-
-def skipped(parts: int, stops: int) -> int:
-    """Return how many parts of an event a client has that saw so many stops; never all of them."""
-    return min(stops * stride(parts), parts - 1)
-
-
 def sse_parts(
-    seq: int, parts: list[Part], *, begin: int = 0, head: str = "", message: bool = False
+    seq: int,
+    parts: list[Part],
+    *,
+    begin: int = 0,
+    cut: int = 0,
+    head: str = "",
+    message: bool = False,
 ) -> bytes:
-    """Encode an event's parts from number *begin* on, each with its id; *head* goes before ids."""
-    apart = stride(len(parts)) if parts else 1
+    """Encode an event's parts from number *begin* on, each with its id; *head* goes before ids.
+
+    Before the first of *parts* the event has *cut* more, which ids count too.
+    """
     found = []
     for place in range(begin, len(parts)):
         name, data = parts[place]
-        number: str | None = None
-        if place + 1 == len(parts):
-            number = f"{head}{seq}"
-        elif (place + 1) % apart == 0:
-            number = f"{head}{'0' * ((place + 1) // apart)}{seq - 1}"
-        found.append(wire.sse_event(None if message else name, number, data))
+        is_last = place + 1 == len(parts)
+        number = str(seq) if is_last else _id_within(seq, cut + place + 1)
+        found.append(wire.sse_event(None if message else name, head + number, data))
     return b"".join(found)
+
+
+def _id_within(seq: int, given: int) -> str:
+    """Return the id that says that so many parts of an event were given."""
+    return "0" * given + str(seq - 1) if given <= MOST_ZEROS else f"{seq - 1}.{given}"
 
 
 def sse_frames(frames: Iterable[Frame], *, run: str | None, message: bool) -> bytes:

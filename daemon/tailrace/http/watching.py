@@ -18,7 +18,6 @@ from tailrace.http.shapes import (
     PlainLines,
     Thinning,
     Wanted,
-    skipped,
     sse_parts,
 )
 from tailrace.http.streams import Crowd, Outlet, head_answer, joined, media_of, outlet, sse_outlet
@@ -47,7 +46,7 @@ class Place:
     """Where a stream begins."""
 
     after: int = 0
-    stops: int = 0  # of the next event, seen already
+    parts: int = 0  # of the next event, seen already
     tail: int | None = None
 
 
@@ -119,7 +118,7 @@ async def _after(request: web.Request, run_id: str, seen: EventId, where: str) -
         hint = "begin with a lower one, or leave it out to get everything"
         problem = f"{seq} is beyond the run's last event, {last}"
         raise InvalidInputError([Problem(where, problem, hint)])
-    return None if snapshot.is_final and seq == last else Place(after=seq, stops=seen.stops)
+    return None if snapshot.is_final and seq == last else Place(after=seq, parts=seen.parts)
 
 
 def _last_seq(run: RunDir, wanted: int) -> int:
@@ -238,24 +237,31 @@ class _Choice:
         else:
             parts = [(each.event, each.data) for each in sent]
         resumed = parts and frame.seq == self._place.after + 1
-        begin = skipped(len(parts), self._place.stops) if resumed else 0
+        begin = min(self._place.parts, len(parts) - 1) if resumed else 0  # its end is owed at least
         message = self._wanted.message
-        return sse_parts(frame.seq, parts, begin=begin, head=self._head, message=message)
+        return sse_parts(
+            frame.seq, parts, begin=begin, cut=frame.cut, head=self._head, message=message
+        )
 
 
 async def _choice(feed: Feed, wanted: Wanted, place: Place, prefix: str | None) -> _Choice:
     run, after = feed.run_dir, place.after
     if not after:
         return _Choice(wanted, place, prefix, {})
-    opened = await asyncio.to_thread(_opened, run, after) if wanted.plain else {}
+    opened = await asyncio.to_thread(_opened, run, after, wanted.step) if wanted.plain else {}
     choice = _Choice(wanted, place, prefix, opened)
     if wanted.progress_ms is not None:
         await asyncio.to_thread(choice.pass_over, tail_frames(run, Tail(after)))
     return choice
 
 
-def _opened(run: RunDir, upto: int) -> OpenLines:
-    return {key: data.decode("utf-8", "replace") for key, data in open_lines(run, upto).items()}
+def _opened(run: RunDir, upto: int, step: str | None) -> OpenLines:
+    """Return the open lines at an event; with *step* its own alone, as nothing ends the others."""
+    return {
+        key: data.decode("utf-8", "replace")
+        for key, data in open_lines(run, upto).items()
+        if step in (None, key[0])
+    }
 
 
 async def _send_chosen(
@@ -283,7 +289,8 @@ async def _send_tail(out: Outlet, run: RunDir, lines: int, choice: _Choice) -> i
             await out.write(data)
             await out.room()
     if choice.plain is not None:
-        for key, text in (await asyncio.to_thread(_opened, run, tail.upto)).items():
+        opened = await asyncio.to_thread(_opened, run, tail.upto, choice.step)
+        for key, text in opened.items():
             choice.plain.resume(key, text)  # lines that began before the tail and go on after it
     return tail.upto
 

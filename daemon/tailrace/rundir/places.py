@@ -143,8 +143,9 @@ def _log_frame(run: RunDir, seq: int, record: wire.Record, skip: int) -> wire.Fr
     with open(run.log(record.step or "", record.attempt), "rb") as file:
         file.seek(record.offset)
         data = file.read(record.bytes)
-    record = msgspec.structs.replace(record, line=record.line + data.count(b"\n", 0, skip))
-    return wire.Frame(seq, "log", record.step, wire.log_data(record, data[skip:]))
+    cut = data.count(b"\n", 0, skip)
+    record = msgspec.structs.replace(record, line=record.line + cut)
+    return wire.Frame(seq, "log", record.step, wire.log_data(record, data[skip:]), cut)
 
 
 def line_start(run: RunDir, step: str, attempt: int, line: int) -> int | None:

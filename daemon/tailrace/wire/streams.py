@@ -17,6 +17,7 @@ class Frame(msgspec.Struct, frozen=True):
     event: str
     step: str | None
     data: bytes  # the JSON object
+    cut: int = 0  # lines that end within the event and were left out at its begin, as of a tail
 
 
 def damaged_frame(seq: int, reason: str) -> Frame:
