@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+import pyte
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -94,11 +97,59 @@ def test_at_most_three_bytes_are_held_back() -> None:
         ("windows\r", "windows"),
         ("a\r\rb", "b"),
         ("", ""),
+        ("loading 10%\r\x1b[Kdone", "done"),
+        ("loading\x1b[2K\rfoo", "foo"),
+        ("Building 99/100\r\x1b[2KBuilt", "Built"),
+        ("loading\x1b[2K\r", ""),
+        ("abcdef\rxy\x1b[0K", "xy"),
+        ("abcdef\rxy\x1b[1K", "   def"),
+        ("\x1b[31mabc\x1b[0m\rxy", "xy\x1b[31mc\x1b[0m"),
+        ("\x1b[31mabc\rxy", "\x1b[31mxyc"),
+        ("\x1b[1m\x1b[32mok\x1b[0m\x1b]0;title\x07 so\r", "\x1b[1m\x1b[32mok\x1b[0m so"),
+        ("\x1b[38;5;0mab\x1b[0;1mcd\r\x1b[mx", "x\x1b[38;5;0mb\x1b[0m\x1b[0;1mcd\x1b[0m"),
+        ("世界!\rab", "ab界!"),
+        ("世界!\rabc", "abc !"),
+        ("abcdef\r世", "世cdef"),
+        ("e\u0301te\u0301\rx", "xte\u0301"),
     ],
 )
 def test_carriage_returns_write_over_what_stands_there(line: str, shown: str) -> None:
     """What the later text doesn't cover stays, as on a terminal."""
     assert resolve_carriage_returns(line) == shown
+
+
+PRINTED = st.sampled_from(
+    ["a", "bc", " ", "\r", "\r", "\x1b[K", "\x1b[0K", "\x1b[1K", "\x1b[2K", "\x1b[31m",
+     "\x1b[1;34m", "\x1b[0m", "\x1b[22m", "\x1b[?25l", "\x1b]0;x\x07"]
+)  # fmt: skip
+
+
+@given(st.lists(PRINTED, max_size=24).map("".join))
+def test_a_line_is_shown_as_by_a_terminal(line: str) -> None:
+    """Every character in its column and in its colours, and the colours that go on."""
+    shown = resolve_carriage_returns(line)
+
+    assert "\r" not in shown
+    end = len(strip_ansi(shown)) + 1
+    assert screen(f"{shown}\x1b[{end}G!") == screen(f"{line}\x1b[{end}G!")
+
+
+def screen(text: str) -> list[tuple[str, str, bool]]:
+    """What a terminal has in its first line; the colours of blanks don't count."""
+    terminal = pyte.Screen(100, 1)
+    pyte.Stream(terminal).feed(text)
+    cells = [terminal.buffer[0][column] for column in range(100)]
+    return [(c.data, c.fg, c.bold) if c.data != " " else (" ", "", False) for c in cells]
+
+
+def test_a_line_that_is_written_over_often_takes_linear_time() -> None:
+    """A hostile step's line may be as long as lines get: each pattern is done with at once."""
+    for pattern in ("a\r", "ab\x1b[2K", "\r\x1b[K", "\x1b[1Kx", "a\x1b[1m\r", "\x1b[1;3mü"):
+        count = 1 << 17
+        line = "x" * count + pattern * count + "\rz"
+        began = time.process_time()
+        assert resolve_carriage_returns(line).startswith(("z", "\x1b["))
+        assert time.process_time() - began < 10  # a quadratic one takes minutes
 
 
 @pytest.mark.parametrize(
