@@ -125,6 +125,8 @@ def test_bad_tokens_are_refused_with_every_mistake(tmp_path: Path) -> None:
     assert [problem.where for problem in caught.value.problems] == ["name", "scopes", "pipelines"]
     with pytest.raises(InvalidInputError):
         store.create("a", [], now=0.0)
+    with pytest.raises(InvalidInputError, match="needs no token, on the Unix socket"):
+        store.create("local", ["read"], now=0.0)
     store.create("a", ["read"], now=0.0)
     with pytest.raises(InvalidInputError, match="exists"):
         store.create("a", ["read"], now=1.0)
@@ -337,6 +339,17 @@ async def test_the_unix_socket_needs_no_token_and_trusts_its_own_user(site: Site
     assert (tcp.by, tcp.trusted, tcp.via) == ("owner", False, "http")
     peer = auth.caller_of_peer(os.geteuid() + 1, os.geteuid(), "ann")
     assert (peer.name, peer.trusted, len(peer.scopes)) == ("ann", False, 3)
+
+
+async def test_a_key_belongs_to_the_token_and_not_to_its_name(site: Site) -> None:
+    """A token that takes over the name of one that has ended has keys of its own."""
+    bodies = ({"pipeline": "other"}, {"pipeline": "clone", "params": {"repo": "x"}})
+    for n, body in enumerate(bodies):
+        text = site.tokens.create("ann", ["run"], now=float(n))
+        headers = {"Authorization": f"bEARER {text}", "Idempotency-Key": "k"}
+        assert (await site.post("/api/v1/runs", body, headers=headers)).status == 201
+        site.tokens.revoke("ann", now=float(n))
+    assert len(site.worker.submissions) == 2
 
 
 async def test_cors_is_closed_unless_an_origin_is_allowed(tmp_path: Path, site: Site) -> None:

@@ -10,12 +10,12 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from tailrace.http.signed import NOBODY
-from tailrace.store.tokens import SCOPES, Scope, Token
+from tailrace.store.tokens import SCOPES, SOCKET_USER, Scope, Token
 
 SESSION_S: Final = 12 * 3600
 
 _HOST: Final = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::([0-9]{1,5}))?")
-_BEARER: Final = re.compile(r"[Bb]earer +([A-Za-z0-9._~+/=-]{1,512})")
+_BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/=-]{1,512})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ def caller_of_link(issuer: Token | None) -> Caller:
     It shows what its address says and nothing else.
     """
     if issuer is None:
-        return Caller(name="local", scopes=frozenset({"read"}), how="link")
+        return Caller(name=SOCKET_USER, scopes=frozenset({"read"}), how="link")
     return Caller(
         name=issuer.name,
         scopes=frozenset({"read"}),
@@ -63,7 +63,7 @@ def caller_of_peer(uid: int, own_uid: int, user: str) -> Caller:
     The file's mode and group let them in, so they may do everything; only the
     daemon's own user may also name what lies on this machine.
     """
-    name = "local" if uid == own_uid else user
+    name = SOCKET_USER if uid == own_uid else user
     return Caller(name=name, scopes=frozenset(SCOPES), how="socket", trusted=uid == own_uid)
 
 

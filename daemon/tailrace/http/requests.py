@@ -56,7 +56,7 @@ def resolve_run(request: web.Request, text: str) -> str:
 
 
 def idempotency_key(request: web.Request) -> str | None:
-    """Return the request's key with its owner's name in front: keys of others are others.
+    """Return the request's key with its owner in front: keys of others are others.
 
     Raises:
         InvalidInputError: it is too long, or not of printable ASCII.
@@ -65,7 +65,7 @@ def idempotency_key(request: web.Request) -> str | None:
 
 
 def owned_key(request: web.Request, key: str | None, *, where: str) -> str | None:
-    """Return a key with its owner's name in front; None where there is none.
+    """Return a key with its owner in front, a token or a user; None where there is none.
 
     Raises:
         InvalidInputError: it is too long, or not of printable ASCII.
@@ -75,7 +75,8 @@ def owned_key(request: web.Request, key: str | None, *, where: str) -> str | Non
     if not _KEY.fullmatch(key):
         hint = "send 1 to 255 printable ASCII characters without spaces, such as a UUID"
         raise InvalidInputError([Problem(where, "is no key", hint)])
-    return f"{request[CALLER].name}:{key}"
+    caller = request[CALLER]
+    return f"{caller.name if caller.how == 'socket' else caller.token}:{key}"
 
 
 def base_url(request: web.Request) -> str:

@@ -28,6 +28,7 @@ from tailrace.store.database import StateDatabase
 Scope = Literal["read", "run", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 FIRST: Final = "owner"  # name of the token that is made on first start
+SOCKET_USER: Final = "local"  # who comes by the Unix socket as our own user; no token's name
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _PIPELINE: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -227,6 +228,9 @@ def _check(name: str, scopes: tuple[str, ...], pipelines: list[str] | None) -> N
         problems.append(
             Problem("name", f"'{name[:80]}' is no name", "use letters, digits and .-_@")
         )
+    if name == SOCKET_USER:
+        problem = f"'{name}' stands for who needs no token, on the Unix socket"
+        problems.append(Problem("name", problem, "choose another name"))
     if unknown := [scope for scope in scopes if scope not in SCOPES]:
         hint = f"use {', '.join(SCOPES)}"
         problems += [Problem("scopes", f"'{scope[:80]}' is no scope", hint) for scope in unknown]
