@@ -146,12 +146,12 @@ class WrittenRun:
             )
         )  # fmt: skip
 
-    def finished(self) -> None:
+    def finished(self, file_url: str | None = None) -> None:
         """Write the last event."""
         self.append(
             events.Summary(
                 status="success", message="done", cause=None, cause_code=None, duration_ms=1,
-                file_url=None, artifacts=(), cost=events.Cost(),
+                file_url=file_url, artifacts=(), cost=events.Cost(),
             )
         )  # fmt: skip
 

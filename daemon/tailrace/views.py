@@ -36,6 +36,7 @@ def run_summary(row: RunRow, base: str | None) -> wire.RunSummary:
     """Return a run as lists show it."""
     known = msgspec.structs.asdict(row)
     del known["key"], known["body_sha256"]
+    known["file_url"] = _file_url(row.id, row.file_url, base)
     url = (base or "") + run_path(row.id)
     return wire.RunSummary(**known, url=url, events_url=f"{url}/events")
 
@@ -60,7 +61,7 @@ def run_view(run: Snapshot, base: str | None) -> wire.RunView:
         last_seq=run.last_seq,
         url=url,
         events_url=f"{url}/events",
-        file_url=_file_url(run, base),
+        file_url=_file_url(run.id, run.file_url, base),
         retry_of=run.retry_of,
         by=run.by,
         via=run.via,
@@ -108,12 +109,12 @@ def _artifact_view(run_id: str, item: events.Artifact, base: str | None) -> wire
     )
 
 
-def _file_url(run: Snapshot, base: str | None) -> str | None:
+def _file_url(run_id: str, told: str | None, base: str | None) -> str | None:
     """Return the primary artifact's address for this client; the event's has its own writer's."""
-    for item in run.artifacts:
-        if base is not None and item.url == run.file_url:
-            return base + artifact_path(run.id, item.name)
-    return run.file_url
+    if told is None or base is None:
+        return told
+    _, place, name = told.partition(f"/runs/{run_id}/artifacts/")  # of http: or file:, quoted
+    return base + API + place + name if name else told
 
 
 def pipeline_view(

@@ -36,6 +36,8 @@ async def test_the_openapi_document_describes_every_route(site: Site) -> None:
         assert {name for kind, name in given if kind == "query"} == {
             q.name for q in route.query or ()
         }
+        if route.path == "/ops/{pipeline}":
+            assert ("query", "_depth") in given
         assert {str(answer.status) for answer in route.answers} < set(operation["responses"])
     schemas = document["components"]["schemas"]
     refs = set(re.findall(r'"#/components/schemas/(\w+)"', str(document).replace("'", '"')))

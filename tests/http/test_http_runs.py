@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from http_site import Site, parse_sse, until
@@ -142,8 +143,94 @@ async def test_a_bad_body_is_refused_with_every_mistake(
     errors = reply.problem.get("errors", [])
     if where is not None:
         assert [error["where"] for error in errors] == where
+    assert bool(errors) is (status != 404)
     assert all(error["problem"] for error in errors)
+    if where is not None:
+        assert all(error["hint"] for error in errors)
     assert site.worker.runs == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "error"),
+    [
+        ("runs", {"pipeline": 3}, ("pipeline", "3 makes no sense", "give text")),
+        ("runs", {"pipeline": "clone", "on_disconnect": "x"},
+         ("on_disconnect", '"x" makes no sense', "give one of cancel, continue or null")),
+        ("runs", {"pipeline": "clone", "params": []},
+         ("params", "a list makes no sense", "give an object")),
+        ("RUN/cancel", {"reason": "x" * 1001},
+         ("reason", "a text of 1001 characters makes no sense",
+          "give text of at most 1000 characters or null")),
+        ("RUN/progress", {"percent": 101},
+         ("percent", "101 makes no sense", "give a number from 0 to 100 or null")),
+        ("RUN/links", {"what": "zz"},
+         ("what", '"zz" makes no sense', "give one of artifact, events, log")),
+    ],
+)  # fmt: skip
+async def test_a_mistake_in_a_body_says_what_to_give_instead(
+    site: Site, path: str, body: object, error: tuple[str, str, str]
+) -> None:
+    """In words, and never by a programming language's names of types."""
+    run = site.worker.new_run()
+    reply = await site.post("/api/v1/" + path.replace("RUN", f"runs/{run.id}"), body)
+    where, problem, hint = error
+    assert reply.status == 422
+    assert reply.problem["errors"] == [{"where": where, "problem": problem, "hint": hint}]
+
+
+async def test_what_a_run_finds_senseless_is_told_where_it_was_given(site: Site) -> None:
+    """The answer that is none of the choices, and the key that came with another command."""
+    run = site.worker.new_run()
+    path = f"/api/v1/runs/{run.id}/answers/lint.p1"
+    site.worker.reply = wire.Reply(status="invalid", reason="the answer must be one of: yes, no")
+    (error,) = (await site.post(path, {"answer": "x"})).problem["errors"]
+    assert (error["where"], error["hint"]) == ("answer", "choose one of these")
+    site.worker.reply = wire.OTHER_COMMAND
+    reply = await site.post(path, {"answer": "x"}, headers={"Idempotency-Key": "k"})
+    (error,) = reply.problem["errors"]
+    assert error["where"] == "Idempotency-Key"
+    assert error["hint"] == "use a new id for another one"
+
+
+async def test_the_list_and_the_run_name_the_same_file_here(site: Site) -> None:
+    """Whatever address the daemon had that wrote it, and without a daemon."""
+    for place in ("http://127.0.0.1:1/api/v1", "file:///state"):
+        run = site.worker.new_run()
+        run.artifact("a b.html", b"x", "text/html")
+        told = f"{place}/runs/{run.id}/artifacts/a%20b.html"
+        run.finished(file_url=told)
+        row = site.worker.index.get(run.id)
+        assert row is not None
+        site.worker.index.put(msgspec.structs.replace(row, file_url=told))
+        here = f"{site.base}/api/v1/runs/{run.id}/artifacts/a%20b.html"
+        assert (await site.get(f"/api/v1/runs/{run.id}")).json["file_url"] == here
+        assert (await site.get("/api/v1/runs?limit=1")).json["runs"][0]["file_url"] == here
+        (last,) = (await site.get("/api/v1/pipelines/clone")).json["last_runs"][:1]
+        assert last["file_url"] == here
+        assert (await site.get(here.removeprefix(site.base))).body == b"x"
+
+
+async def test_an_expectation_is_met_or_refused_after_who_asks_is_known(site: Site) -> None:
+    """As a problem document; a body that is held back is asked for, from whom it is taken."""
+    reply = await site.get("/api/v1/runs", headers={"Expect": "zz"})
+    assert reply.status == 417
+    assert "100-continue" in reply.problem["detail"]
+    for more, status in (({"Authorization": "Bearer x"}, 401), ({"Host": "evil.example"}, 403)):
+        reply = await site.get("/api/v1/runs", headers={"Expect": "zz", **more})
+        assert reply.status == status
+        assert reply.problem["detail"]
+    body = b'{"pipeline":"other"}'
+    for token, first in ((site.token, b"HTTP/1.1 100 "), ("x", b"HTTP/1.1 401 ")):
+        head = (
+            "POST /api/v1/runs HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+            f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        async with site.raw(head.encode()) as (reader, writer):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(first)
+            if first.startswith(b"HTTP/1.1 100"):
+                writer.write(body)
+                answer = await reader.readuntil(b"\r\n\r\n")
+                assert answer.startswith(b"HTTP/1.1 201 ")
 
 
 async def test_unknown_places_and_methods_are_problems_too(site: Site) -> None:
@@ -186,8 +273,9 @@ async def test_commands_reach_the_run(site: Site) -> None:
     assert (await site.post(f"{base}/steps/lint/cancel", {})).status == 202
     assert (await site.post(f"{base}/steps/nope/skip")).status == 404
     cancel, skip, cancel_step = (command for _, command in site.worker.commands)
+    owner = site.tokens.list()[0]
     assert cancel == wire.Command(
-        command="cancel", id="owner:k", reason="enough", by="owner", via="http"
+        command="cancel", id=f"{owner.id}:k", reason="enough", by="owner", via="http"
     )
     assert (skip.command, skip.step) == ("skip", "lint")
     assert (cancel_step.command, cancel_step.step) == ("cancel_step", "lint")
@@ -338,14 +426,19 @@ async def test_head_and_prefetches_start_nothing(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "query",
-    ["", "repo=a&repo=b", "repo=a&nope=1", "repo=a&_nope=1", "repo=a&count=x", "repo=a&_depth=x"],
-)
-async def test_ops_refuses_bad_params(site: Site, query: str) -> None:
-    """As a problem document, before there is a run."""
+    ("query", "where"),
+    [
+        ("", "params.repo"), ("repo=a&repo=b", "params.repo"), ("repo=a&nope=1", "params.nope"),
+        ("repo=a&_nope=1", "_nope"), ("repo=a&count=x", "params.count"),
+        ("repo=%ff", "params.repo"), ("repo=%c3", "params.repo"),
+        ("repo=a&_depth=x", "_depth"), ("repo=a&_depth=%c3", "_depth"),
+    ],
+)  # fmt: skip
+async def test_ops_refuses_bad_params(site: Site, query: str, where: str) -> None:
+    """As a problem document, before there is a run; what isn't text is never made another one."""
     reply = await site.get(f"/ops/clone?{query}")
     assert reply.status == 422
-    assert reply.problem["errors"]
+    assert [error["where"] for error in reply.problem["errors"]] == [where]
     assert site.worker.runs == {}
 
 

@@ -80,6 +80,10 @@ async def test_what_is_wrong_is_told_before_the_upgrade(tmp_path: Path) -> None:
         assert await refused(site, path, narrowed) == 404
         reply = await site.get(path)
         assert (reply.status, reply.headers["Upgrade"]) == (426, "websocket")
+        handshake = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+        reply = await site.get(path, headers={**handshake, "Sec-WebSocket-Key": "short"})
+        assert reply.status == 400
+        assert "16 bytes" in reply.problem["detail"]
         for headers in (
             {**site.bearer, "Origin": "https://app.example"},
             {**cookie, "Origin": site.base, "Authorization": ""},
@@ -110,7 +114,8 @@ async def test_watching_needs_read_and_steering_what_its_command_needs(site: Sit
     run = site.worker.new_run()
     url = f"{site.base}/api/v1/runs/{run.id}/ws?after=2"
     reader, steerer = site.make_token("read"), site.make_token("run")
-    name = site.tokens.list()[-1].name
+    token = site.tokens.list()[-1]
+    name = token.name
 
     async def answer(ws: Any, command: str) -> Any:
         await ws.send_str(json.dumps({"event": command, "id": 5}))
@@ -131,7 +136,7 @@ async def test_watching_needs_read_and_steering_what_its_command_needs(site: Sit
         assert "revoked" in (await answer(ws, "cancel"))["reason"]
     ((_, sent),) = site.worker.commands
     assert (sent.command, sent.by, sent.via) == ("pause", name, "ws")
-    assert sent.id == f"{name}:5"
+    assert sent.id == f"{token.id}:5"
 
 
 async def test_a_client_that_takes_nothing_is_bounded_and_holds_up_nobody(

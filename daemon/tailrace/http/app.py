@@ -22,7 +22,7 @@ from tailrace.http import (
     steering,
     websocket,
 )
-from tailrace.http.guard import access_log, guard, on_prepare
+from tailrace.http.guard import access_log, expect_later, guard, on_prepare
 from tailrace.http.keys import HERE, METRICS, ROUTES, TABLE, TOKENS, WORKER, Here, Worker
 from tailrace.http.metrics import Metrics
 from tailrace.http.problems import boundary
@@ -66,7 +66,8 @@ def make_app(worker: Worker, settings: Settings, tokens: TokenStore) -> web.Appl
         resource = app.router.add_resource(route.pattern)
         methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
         for method in methods:
-            app[TABLE][resource.add_route(method, route.handler)] = route
+            registered = resource.add_route(method, route.handler, expect_handler=expect_later)
+            app[TABLE][registered] = route
     app.on_response_prepare.append(on_prepare)
     app.cleanup_ctx.append(mcp.endpoint)
     app.on_shutdown.append(_end_streams)

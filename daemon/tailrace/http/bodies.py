@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -10,13 +9,20 @@ from aiohttp import hdrs, web
 
 from tailrace import wire
 from tailrace.errors import InvalidInputError, Problem
-from tailrace.http.problems import RefusedError
+from tailrace.http.problems import RefusedError, UnreadableError
 from tailrace.http.query import shown
 from tailrace.pipeline.spelling import suggest
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-_PATH: Final = re.compile(r"^(.*?)(?: - at `\$(?:\.)?(.*)`)?$", re.DOTALL)
+_WORDS: Final = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "object": "an object",
+    "null": "null",
+}
 
 
 async def read_body(request: web.Request, kind: type[T], *, required: bool = True) -> T:
@@ -25,7 +31,8 @@ async def read_body(request: web.Request, kind: type[T], *, required: bool = Tru
     The media type isn't asked for: whoever forgets it means JSON.
 
     Raises:
-        RefusedError: 400, it isn't JSON; 415, it is compressed.
+        UnreadableError: it isn't JSON, or missing.
+        RefusedError: 415, it is compressed.
         InvalidInputError: it is, but not what was expected.
         web.HTTPRequestEntityTooLarge: it is larger than ``limits.body``.
     """
@@ -37,7 +44,9 @@ async def read_body(request: web.Request, kind: type[T], *, required: bool = Tru
     raw = await request.read()
     if not raw.strip():
         if required:
-            raise RefusedError(400, f"the body is missing; send JSON with {_fields(kind)}")
+            raise UnreadableError(
+                [Problem("body", "is missing", f"send JSON with {_fields(kind)}")]
+            )
         return kind()
     return parse_body(raw, kind)
 
@@ -47,7 +56,8 @@ def parse_body(raw: bytes, kind: type[T]) -> T:
     try:
         given = msgspec.json.decode(raw)
     except (ValueError, RecursionError) as exc:  # MsgspecError and bad UTF-8 are ValueErrors
-        raise RefusedError(400, f"the body isn't JSON: {exc}") from None
+        hint = f"send an object with {_fields(kind)}"
+        raise UnreadableError([Problem("body", f"isn't JSON: {exc}", hint)]) from None
     return read_fields(given, kind, where="body")
 
 
@@ -73,8 +83,8 @@ def read_fields(given: object, kind: type[T], *, where: str) -> T:
         if name in given:
             try:
                 values[field.name] = msgspec.convert(given[name], field.type)
-            except (msgspec.ValidationError, RecursionError) as exc:
-                problems.append(_problem(name, str(exc)))
+            except (msgspec.ValidationError, RecursionError):
+                problems.append(_problem(name, given[name], field.type))
         elif field.required:
             problems.append(Problem(name, "is missing", f"the {where} holds {_fields(kind)}"))
     if problems:
@@ -86,12 +96,34 @@ def _fields(kind: type[msgspec.Struct]) -> str:
     return ", ".join(field.encode_name for field in msgspec.structs.fields(kind))
 
 
-def _problem(name: str, message: str) -> Problem:
-    match = _PATH.match(message)
-    assert match is not None
-    where = f"{name}.{match[2]}" if match[2] else name
-    text = match[1][:1].lower() + match[1][1:]
-    return Problem(shown(where), shown(text))
+def _problem(name: str, value: object, kind: Any) -> Problem:
+    hint = f"give {wanted(msgspec.json.schema(kind))}"
+    return Problem(name, f"{_said(value)} makes no sense", hint)
+
+
+def _said(value: object) -> str:
+    match value:
+        case dict():
+            return "an object"
+        case list():
+            return "a list"
+        case str() if len(value) > 80:
+            return f"a text of {len(value)} characters"
+    return shown(msgspec.json.encode(value).decode())
+
+
+def wanted(schema: dict[str, Any]) -> str:
+    """Return what a JSON Schema of a field asks for, in words."""
+    if options := schema.get("anyOf"):
+        return " or ".join(wanted(option) for option in options)
+    if choices := schema.get("enum"):
+        return "one of " + ", ".join("null" if each is None else str(each) for each in choices)
+    word = _WORDS.get(schema.get("type", ""), "another value")
+    if "maxLength" in schema:
+        return f"{word} of at most {schema['maxLength']} characters"
+    if "minimum" in schema:
+        return f"{word} from {schema['minimum']:g} to {schema['maximum']:g}"
+    return word
 
 
 def json_answer(

@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from tailrace.http import auth
 from tailrace.http.auth import Caller
@@ -77,7 +77,23 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[CALLER] = caller
         _check_change(request, route, caller)
         check_scope(caller, route.scope)
+    await _meet_expectation(request)
     return await handler(request)
+
+
+async def expect_later(_request: web.Request) -> None:
+    """Leave ``Expect`` to the guard: aiohttp looks at it before anybody asks who is there."""
+
+
+async def _meet_expectation(request: web.Request) -> None:
+    """Ask for the body that a client holds back until it knows that it may send it (RFC 9110)."""
+    expected = request.headers.get(hdrs.EXPECT, "").strip().lower()
+    if not expected or request.version < HttpVersion11:
+        return
+    if expected != "100-continue":
+        raise RefusedError(417, "the only Expect that can be met is 100-continue; leave it out")
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer itself hasn't begun
 
 
 def _check_host(request: web.Request) -> None:

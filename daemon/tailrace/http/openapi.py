@@ -28,7 +28,7 @@ _KINDS: Final[dict[str, dict[str, Any]]] = {
     "duration": {"type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$"},
 }
 _HEADERS: Final[dict[Header, str]] = {
-    "Last-Event-ID": "the last id that was seen, SEQ or RUNID:SEQ",
+    "Last-Event-ID": "the last id that was seen, as it came",
     "Idempotency-Key": "the same key within 24 h does it once and is answered the same again",
 }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
+from urllib.parse import unquote_plus, unquote_to_bytes
 
 from aiohttp import hdrs, web
 
@@ -39,10 +41,35 @@ async def start(request: web.Request) -> web.StreamResponse:
     if is_prefetch(request.headers):
         return web.Response(status=204, headers={hdrs.CACHE_CONTROL: "no-store"})
     submission = _submission(request, pipeline)
-    return await answer_started(request, submission, _PLAIN)
+    try:
+        return await answer_started(request, submission, _PLAIN)
+    except InvalidInputError as exc:
+        raise InvalidInputError([_as_given(problem) for problem in exc.problems]) from None
+
+
+def _as_given(problem: Problem) -> Problem:
+    """Return a mistake by the name that the parameter has here."""
+    own = f"_{problem.where}"
+    is_own = own in {query.name for query in _OWN}
+    return replace(problem, where=own) if is_own else problem
+
+
+def _check_encoding(query: str) -> None:
+    """Refuse a value that isn't text: it would reach the run as another one."""
+    problems = []
+    for pair in query.split("&"):
+        try:
+            unquote_to_bytes(pair).decode()
+        except UnicodeDecodeError:
+            name = shown(unquote_plus(pair.partition("=")[0]))
+            where = name if name.startswith("_") else f"params.{name}"
+            problems.append(Problem(where, "holds bytes that aren't UTF-8", "remove them"))
+    if problems:
+        raise InvalidInputError(problems)
 
 
 def _submission(request: web.Request, pipeline: str) -> Submission:
+    _check_encoding(request.rel_url.raw_query_string)
     pairs = list(request.query.items())
     own = parse_query(_OWN, [pair for pair in pairs if pair[0].startswith("_")])
     params: dict[str, str] = {}
@@ -78,7 +105,7 @@ ROUTES: Final = (
         handler=start,
         summary="Start a run with the query's params and stream it as `plain=1`",
         scope="run",
-        query=None,
+        query=_OWN,  # and the pipeline's params
         headers=("Last-Event-ID",),
         starts=True,
         answers=(

@@ -29,7 +29,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 
 class RefusedError(TailraceError):
-    """A request that is refused for what its headers say.
+    """A request that is refused for what its head says.
 
     ``status`` is the answer's; ``headers`` go with it, such as WWW-Authenticate.
     """
@@ -38,6 +38,10 @@ class RefusedError(TailraceError):
         super().__init__(message)
         self.status = status
         self.headers = headers or {}
+
+
+class UnreadableError(InvalidInputError):
+    """A body that can't be read as JSON at all: HTTP 400."""
 
 
 def problem(
@@ -72,6 +76,8 @@ def problem_of(exc: TailraceError) -> web.Response:
     match exc:
         case RefusedError():
             return problem(exc.status, str(exc), headers=exc.headers)
+        case UnreadableError():
+            return problem(400, str(exc), errors=exc.problems)
         case InvalidInputError():
             return problem(422, str(exc), errors=exc.problems)
         case UnknownError():
@@ -98,7 +104,10 @@ def problem_of_http(request: web.Request, exc: web.HTTPException) -> web.StreamR
             detail = f"{shown(request.method)} isn't possible here; use {allowed}"
             return problem(405, detail, headers={"Allow": allowed})
         case web.HTTPRequestEntityTooLarge():
-            detail = "the body is larger than limits.body; send less, or raise the setting"
+            larger = Problem(
+                "body", "is larger than limits.body", "send less, or raise the setting"
+            )
+            return problem(413, str(larger), errors=(larger,))
         case _:
             detail = exc.reason or ""
     return problem(exc.status, detail)

@@ -131,12 +131,18 @@ async def _steer(
 
 
 async def steer(
-    request: web.Request, run_id: str, asked: wire.Command, *, where: str = "body"
+    request: web.Request,
+    run_id: str,
+    asked: wire.Command,
+    *,
+    where: str | None = None,
+    key: str = "Idempotency-Key",
 ) -> wire.Reply:
     """Hand a command to a run, whichever way it came, and return the answer.
 
     Once handed over it is done, also when the client goes away meanwhile.
-    *where* is the place that a mistake is told to be in.
+    *where* is the place that a mistake is told to be in, by default the field
+    that the command turns on, and *key* that of its id.
 
     Raises:
         UnknownError: there is no such run, step or prompt.
@@ -153,8 +159,20 @@ async def steer(
             state = reply.state or (await request.app[WORKER].snapshot(run_id)).status
             raise ConflictError(reply.reason or f"it is {state}", state=state)
         case "invalid":
-            raise InvalidInputError([Problem(where, reply.reason or "makes no sense here")])
+            turns_on, usual_hint = _TURNS_ON.get(asked.command, ("body", ""))
+            if reply == wire.OTHER_COMMAND:
+                where = key
+            said, _, hint = (reply.reason or "makes no sense here").partition("; ")
+            raise InvalidInputError(
+                [Problem(turns_on if where is None else where, said, hint or usual_hint)]
+            )
     return reply
+
+
+_TURNS_ON: Final = {
+    "answer": ("answer", "choose one of these"),
+    "extend": ("by", "give a duration such as 10m"),
+}
 
 
 async def retry(request: web.Request) -> web.StreamResponse:

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from typing import Any, Final
 
-from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, hdrs, web
 
 from tailrace import wire
 from tailrace.errors import ConflictError, InvalidInputError, TailraceError
@@ -48,6 +48,11 @@ async def watch(request: web.Request) -> web.StreamResponse:
         compress=False,  # costs each watcher its own work and memory, and shared bytes are gone
     )
     if not ws.can_prepare(request).ok:
+        if "websocket" in request.headers.get(hdrs.UPGRADE, "").lower():
+            raise RefusedError(
+                400, "the handshake is no WebSocket's (RFC 6455, 4.2.1): its key has 16 bytes, in "
+                "base64, its version is 13, and Connection says Upgrade"
+            )  # fmt: skip
         headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
         raise RefusedError(426, "this is a WebSocket; GET …/events is the same as SSE", headers)
     place = await place_of(request, run_id, given)
@@ -201,7 +206,7 @@ class _Connection:
             await self._retry(data, owned)
             return
         command = await self._command(asked.event, data, owned)
-        reply = await steer(self._request, self._run_id, command)
+        reply = await steer(self._request, self._run_id, command, key="id")
         if reply.seq is None:  # a resume of what was never paused
             raise RefusedError(409, "it is so already, and was never otherwise")
         await self._answer(reply.seq, arrived_at)
