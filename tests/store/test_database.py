@@ -13,6 +13,7 @@ import pytest
 
 from tailrace.core.schedule import Mark
 from tailrace.errors import InvalidInputError, UnavailableError
+from tailrace.store.answers import KEPT_S, KeptAnswers
 from tailrace.store.marks import ScheduleMarks
 from tailrace.store.tokens import TokenStore
 
@@ -41,6 +42,26 @@ def test_what_another_process_writes_is_seen_by_all_connections(tmp_path: Path) 
     tokens.close()
     with contextlib.closing(ScheduleMarks(path)) as marks:
         assert set(marks.all()) == {("p", "ann"), ("p", "bob")}
+
+
+def test_answers_are_kept_for_a_day(tmp_path: Path) -> None:
+    """Over restarts; afterwards the key is as new, and nothing of it is left."""
+    now = 1_000_000.0
+    path = tmp_path / "state.db"
+    with contextlib.closing(KeptAnswers(path, lambda: now)) as answers:
+        answers.keep("a", "asked", b"answer")
+        answers.keep("b", "asked", b"older", at_s=now - 10)
+    with contextlib.closing(KeptAnswers(path, lambda: now)) as answers:
+        now += KEPT_S - 5
+        assert answers.known("a") == ("asked", b"answer")
+        assert answers.known("b") is None
+        answers.keep("a", "again", b"other")
+        assert answers.known("a") == ("again", b"other")
+        now += KEPT_S
+        assert answers.known("a") is None
+        answers.keep("c", "asked", b"")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT key FROM answers").fetchall() == [("c",)]
 
 
 def filled(path: Path) -> Path:

@@ -217,6 +217,45 @@ async def test_a_key_starts_one_run_whoever_asks_again(yard: Yard) -> None:
             await worker.submit(Submission(pipeline="hello", key="ann:k", body_sha256="c"))
 
 
+async def test_a_key_outlives_its_run_and_the_worker(yard: Yard) -> None:
+    """Who asks again after a deletion, or after being told that none is made, gets no other run."""
+    yard.pipeline("hello", "true")
+    yard.pipeline("build", WAIT, **FILE, concurrency="{group: g, on_conflict: skip}")
+    asked = Submission(pipeline="hello", key="ann:k", body_sha256="b")
+    skipping = Submission(pipeline="build", key="ann:s", body_sha256="b")
+    async with yard.worker() as worker:
+        run_id = str((await worker.submit(asked)).run_id)
+        await ended(worker, run_id)
+        await worker.delete(run_id)
+        waits = await start(worker, "build")
+        skipped = await worker.submit(skipping)
+        await worker.steer(waits, cancel())
+        await ended(worker, waits)
+    async with yard.worker() as worker:
+        with pytest.raises(ConflictError, match="was deleted; use a new key"):
+            await worker.submit(asked)
+        with pytest.raises(InvalidInputError, match="Idempotency-Key: came before"):
+            await worker.submit(Submission(pipeline="hello", key="ann:k", body_sha256="c"))
+        assert await worker.submit(skipping) == skipped
+        assert [row.id for row in worker.list()[0]] == [waits]
+
+
+async def test_a_command_with_an_id_is_answered_the_same_by_the_next_worker(yard: Yard) -> None:
+    """Also when the run, which would refuse it now, has ended."""
+    yard.pipeline("build", WAIT, **FILE)
+    async with yard.worker() as worker:
+        run_id = await start(worker, "build")
+        await running(worker, run_id)
+        done = await worker.steer(run_id, cancel(id="ann:c"))
+        assert done.status == "done"
+        await ended(worker, run_id)
+    async with yard.worker() as worker:
+        assert await worker.steer(run_id, cancel(id="ann:c")) == done
+        other = wire.Command(command="pause", id="ann:c")
+        assert await worker.steer(run_id, other) == wire.OTHER_COMMAND
+        assert (await worker.steer(run_id, cancel(id="ann:d"))).status == "conflict"
+
+
 async def test_a_reason_with_a_secret_is_masked_though_no_runner_lives(yard: Yard) -> None:
     """The worker ends a queued run itself, and writes no more than a runner would."""
     yard.pipeline("build", WAIT, **FILE, secrets="[TOKEN]")

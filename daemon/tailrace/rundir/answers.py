@@ -1,4 +1,4 @@
-"""What was answered to commands: asked again with the same id, the same is said again."""
+"""What a runner answered to commands: asked again with the same id, it says the same again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _REMEMBERED: Final = 1_000  # answers by run and id
 
 
 class Answers:
-    """What was answered to commands with an id, also after the runner that did it is gone."""
+    """What was answered to commands with an id; a daemon keeps its own for longer."""
 
     def __init__(self) -> None:
         self._answers: OrderedDict[tuple[str, str], tuple[bytes, wire.Reply]] = OrderedDict()

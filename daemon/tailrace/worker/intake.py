@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from tailrace import wire
 from tailrace.core.admission import place
-from tailrace.errors import InvalidInputError, Problem, UnavailableError
+from tailrace.errors import ConflictError, InvalidInputError, Problem, UnavailableError
 from tailrace.settings import Settings
+from tailrace.store.answers import KEPT_S, KeptAnswers
+from tailrace.store.index import RunRow
 from tailrace.store.steady import SteadyIndex
 from tailrace.worker.accept import Acceptor
 from tailrace.worker.live import entry_of
@@ -20,9 +23,7 @@ from tailrace.worker.prepared import Accepted, Prepared
 from tailrace.worker.queue import Queue
 from tailrace.worker.submission import Repeat, Started, Submission
 
-_KEY_S: Final = 24 * 3_600  # how long an Idempotency-Key is honoured: section 3 of the contract
 _RETRY_S: Final = 30  # when a full queue is worth another try
-_REMEMBERED: Final = 1_000  # keys of submissions that were skipped
 
 
 class Intake:
@@ -39,6 +40,7 @@ class Intake:
         index: SteadyIndex,
         lives: Lives,
         queue: Queue,
+        answers: KeptAnswers,
         on_accepted: Callable[[Accepted, int], None],
     ) -> None:
         self._acceptor = acceptor
@@ -50,7 +52,7 @@ class Intake:
         self._one_at_a_time = asyncio.Lock()  # a place holds until it is taken
         self._closed = False
         self.making: str | None = None  # id of the run whose folder is being made
-        self._skipped: OrderedDict[str, tuple[str | None, Started]] = OrderedDict()
+        self._answers = answers  # of submissions that have no run
 
     def reload(self, acceptor: Acceptor, settings: Settings) -> None:
         """Decide by other settings from now on."""
@@ -85,18 +87,34 @@ class Intake:
         """Return what the key was answered before."""
         if key is None:
             return None
-        found: tuple[str | None, Started] | None = self._skipped.get(key)
-        since = wire.timestamp(time.time() - _KEY_S)
+        since = wire.timestamp(time.time() - KEPT_S)
         if row := self._index.by_key(key, since=since):
-            found = row.body_sha256, Started(run_id=row.id, repeated=True)
-        if found is None:
+            asked, started = row.body_sha256 or "", Started(run_id=row.id, repeated=True)
+        elif found := self._answers.known(key):
+            asked, started = found[0], msgspec.json.decode(found[1], type=Started)
+        else:
             return None
-        if found[0] != body_sha256:
+        if asked != (body_sha256 or ""):
             problem = "came before with another body"
             raise InvalidInputError(
                 [Problem("Idempotency-Key", problem, "use a new key for another request")]
             )
-        return found[1]
+        if started.run_id is not None and not started.repeated:
+            message = "the run that this key started was deleted; use a new key to start another"
+            raise ConflictError(message, state="deleted")
+        return started
+
+    def remember(self, gone: RunRow) -> None:
+        """Go on honouring the key of a run that isn't there any more.
+
+        Raises:
+            UnavailableError: the disk is full or failing.
+        """
+        if gone.key is None:
+            return
+        at_s = wire.parse_timestamp(gone.created_at)
+        if at_s > time.time() - KEPT_S:
+            self._keep(gone.key, gone.body_sha256, Started(run_id=gone.id), at_s)
 
     async def _decide(self, prepared: Prepared) -> Started:
         if self._closed:
@@ -126,7 +144,8 @@ class Intake:
     def _skip(self, key: str | None, body_sha256: str | None, reason: str | None) -> Started:
         started = Started(run_id=None, reason=reason)
         if key is not None:
-            self._skipped[key] = (body_sha256, started)
-            if len(self._skipped) > _REMEMBERED:
-                self._skipped.popitem(last=False)
+            self._keep(key, body_sha256, started, time.time())
         return started
+
+    def _keep(self, key: str, body_sha256: str | None, started: Started, at_s: float) -> None:
+        self._answers.keep(key, body_sha256 or "", msgspec.json.encode(started), at_s=at_s)

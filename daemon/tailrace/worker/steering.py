@@ -13,10 +13,10 @@ from tailrace import wire
 from tailrace.core.events import Control
 from tailrace.core.mask_rules import MaskRules
 from tailrace.errors import UnavailableError
-from tailrace.rundir.answers import Answers
 from tailrace.rundir.control import send_command
 from tailrace.rundir.layout import RunDir, StateDir
 from tailrace.rundir.lock import try_lock
+from tailrace.store.answers import KeptAnswers
 from tailrace.store.index import RunRow
 from tailrace.worker.live import LiveRun
 from tailrace.worker.lives import Lives
@@ -31,7 +31,7 @@ RUNNER_GAUGES: Final = ("pipe_bytes", "held_bytes")
 
 
 class Steering:
-    """Takes the commands of all runs, and remembers what was answered.
+    """Takes the commands of all runs, and keeps what was answered to those with an id.
 
     ``row`` finds a run or raises `UnknownError`, ``usual_handover`` tells what
     to mask for runs without a handover of their own, and ``on_cancelled`` is
@@ -43,6 +43,7 @@ class Steering:
         state: StateDir,
         queue: Queue,
         lives: Lives,
+        answers: KeptAnswers,
         *,
         row: Callable[[str], RunRow],
         usual_handover: Callable[[], wire.Handover],
@@ -54,11 +55,11 @@ class Steering:
         self._row = row
         self._usual_handover = usual_handover
         self._on_cancelled = on_cancelled
-        self._answers = Answers()
+        self._answers = answers
 
     async def steer(self, run_id: str, command: wire.Command) -> wire.Reply:
         """Hand a command to a run and return the answer: as `Worker.steer`."""
-        if known := self._answers.known(run_id, command):
+        if known := self._known(run_id, command):
             return known
         row = self._row(run_id)
         reply: wire.Reply | None = None
@@ -74,7 +75,19 @@ class Steering:
         if reply is None:
             live = self._lives.get(run_id)
             reply = await ask_runner(live, command) if live else has_ended(row.ref, row.status)
-        return self._answers.keep(run_id, command, reply)
+        if command.id is not None and reply.status in ("done", "unchanged"):
+            asked = wire.asked_digest(command).hex()
+            self._answers.keep(_key(run_id, command.id), asked, wire.encode_json(reply))
+        return reply
+
+    def _known(self, run_id: str, command: wire.Command) -> wire.Reply | None:
+        """Return the answer that this command got before; an id given to another is refused."""
+        if command.id is None or not (found := self._answers.known(_key(run_id, command.id))):
+            return None
+        asked, answer = found
+        if asked != wire.asked_digest(command).hex():
+            return wire.OTHER_COMMAND
+        return msgspec.json.decode(answer, type=wire.Reply)
 
     def _masked(self, run_id: str, command: wire.Command) -> wire.Command:
         """Return the command as it may be written; a runner masks what it is sent itself."""
@@ -86,6 +99,10 @@ class Steering:
             reason=command.reason and rules.mask_text(command.reason),
             by=rules.mask_text(command.by),
         )
+
+
+def _key(run_id: str, command_id: str) -> str:
+    return f"{run_id} {command_id}"
 
 
 async def ask_runner(live: LiveRun, command: wire.Command) -> wire.Reply:

@@ -28,6 +28,7 @@ from tailrace.rundir.layout import StateDir
 from tailrace.rundir.lock import is_held
 from tailrace.rundir.snapshot import read_run_file, read_snapshot
 from tailrace.settings import Settings
+from tailrace.store.answers import KeptAnswers
 from tailrace.store.index import RunRow
 from tailrace.store.marks import ScheduleMarks
 from tailrace.store.rebuild import read_row, row_of, run_ids
@@ -143,16 +144,25 @@ class Worker:
                 steer=self.steer,
                 on_end=self._refresh,
             )
+            answers = KeptAnswers(self.state.state_db)
+            opened.callback(answers.close)
             self._steering = Steering(
                 self.state,
                 self._queue,
                 self._lives,
+                answers,
                 row=self._row,
                 usual_handover=lambda: self._acceptor.usual_handover,
                 on_cancelled=self._leave_queue,
             )
             self._intake = Intake(
-                self._acceptor, self.settings, self.index, self._lives, self._queue, self._accepted
+                self._acceptor,
+                self.settings,
+                self.index,
+                self._lives,
+                self._queue,
+                answers,
+                self._accepted,
             )
             marks = ScheduleMarks(self.state.state_db)
             opened.callback(marks.close)
@@ -416,8 +426,13 @@ class Worker:
         self._removed(run_id)
 
     def _removed(self, run_id: str) -> None:
-        """Forget a run whose folder is gone."""
+        """Forget a run whose folder is gone, but for the key that started it."""
         self._states.forget(run_id)
+        if row := self.index.get(run_id):
+            try:
+                self._intake.remember(row)
+            except UnavailableError as exc:
+                log.warning("key_not_kept", run_id=run_id, reason=str(exc))
         self.index.remove(run_id)
 
     # ---- reading -----------------------------------------------------------------------------
