@@ -131,6 +131,42 @@ async def test_a_skipped_step_counts_as_success_for_what_needs_it(state: StateDi
     assert execution.told()[-1]["status"] == "success"
 
 
+async def test_a_step_that_is_being_stopped_is_not_skipped_any_more(state: StateDir) -> None:
+    """That is refused, instead of told by a ``control``; a cancel of it is so already."""
+    stubborn = "trap '' TERM; " + SLEEPS
+    run = accept(state, plan_of(*(script(name, stubborn, grace_ms=1_000) for name in ("a", "b"))))
+    async with executing(run) as execution:
+        for name in ("a", "b"):
+            await execution.until("log", step=name)
+        await execution.send("cancel_step", step="a")
+        skip_a = await execution.send("skip", step="a")
+        cancel = await execution.send("cancel")
+        skip_b = await execution.send("skip", step="b")
+        cancel_b = await execution.send("cancel_step", step="b")
+        await execution.wait()
+
+    for reply, name in ((skip_a, "a"), (skip_b, "b")):
+        assert (reply.status, reply.state) == ("conflict", "running")
+        assert reply.reason == f"step '{name}' is being stopped"
+    assert (cancel_b.status, cancel_b.seq) == ("unchanged", cancel.seq)
+    assert [item["action"] for item in execution.told("control")] == ["cancel", "cancel"]
+    assert {execution.finished(name)["status"] for name in ("a", "b")} == {"aborted"}
+
+
+async def test_a_reason_is_one_line_whatever_it_holds(state: StateDir) -> None:
+    """Control characters are shown, and steer nobody's terminal."""
+    run = accept(state, plan_of(script("a", SLEEPS), script("b", SLEEPS)))
+    async with executing(run) as execution:
+        for name in ("a", "b"):
+            await execution.until("log", step=name)
+        await execution.send("skip", step="a", reason="too\nslow\x1b[31m")
+        await execution.send("cancel", reason="stop\x00\x7f\x9b now")
+        await execution.wait()
+
+    assert execution.finished("a")["cause"] == "too␊slow␛[31m"
+    assert execution.told()[-1]["reason"] == "stop␀␡� now"
+
+
 async def test_cancelling_one_step_aborts_it_and_the_run_goes_on(state: StateDir) -> None:
     """What needs it is skipped; the run can't be a success then."""
     run = accept(

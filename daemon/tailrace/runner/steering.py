@@ -18,7 +18,7 @@ from tailrace.core.units import format_duration
 from tailrace.core.walk import Phase, Stop
 from tailrace.rundir.answers import Answers
 from tailrace.runner.attempt import AttemptResult, StopRequest
-from tailrace.wire import Command, Reply
+from tailrace.wire import Command, Reply, cause_of
 
 if TYPE_CHECKING:
     from tailrace.runner.engine import Engine
@@ -94,9 +94,13 @@ class Steering:
         if cancelled and (walk.phase is Phase.ENDING or not self._cleaning_up()):
             return Reply(status="unchanged", seq=self._earlier.get(("cancel", None)))
         seq = self._tell("cancel", command)
-        cause = command.reason or f"cancelled by {command.by or 'somebody'}"
         self._engine.stop(
-            Stop(kind="cancel", cause=cause, cause_code=command.cause_code, by=command.by)
+            Stop(
+                kind="cancel",
+                cause=cause_of(command),
+                cause_code=command.cause_code,
+                by=command.by,
+            )
         )
         return Reply(status="done", seq=seq)
 
@@ -183,10 +187,13 @@ class Steering:
             return Reply(
                 status="conflict", state=status, reason=f"step '{name}' has ended: {status}"
             )
-        seq = self._tell(command.command, command)
-        verb = "skipped" if command.command == "skip" else "cancelled"
-        cause = command.reason or f"{verb} by {command.by or 'somebody'}"
         running = self._engine.running.get(name)
+        if running is not None and (stop := running.stop_request) is not None:
+            if command.command == "cancel_step" and stop.conclusion == "aborted":
+                return Reply(status="unchanged", seq=self._earlier.get(("cancel", None)))
+            return Reply(status="conflict", state=status, reason=f"step '{name}' is being stopped")
+        seq = self._tell(command.command, command)
+        cause = cause_of(command, "skipped" if command.command == "skip" else "cancelled")
         if running is not None:
             conclusion: Literal["skipped", "aborted"] = (
                 "skipped" if command.command == "skip" else "aborted"

@@ -45,7 +45,15 @@ from tailrace.wire.bodies import (
     Steered,
     StepView,
 )
-from tailrace.wire.control import OTHER_COMMAND, Command, Handover, Holder, Reply, asked_digest
+from tailrace.wire.control import (
+    OTHER_COMMAND,
+    Command,
+    Handover,
+    Holder,
+    Reply,
+    asked_digest,
+    cause_of,
+)
 from tailrace.wire.journal import (
     LogData,
     Record,
@@ -115,6 +123,7 @@ __all__ = [
     "Steered",
     "StepView",
     "asked_digest",
+    "cause_of",
     "damaged_frame",
     "decode_event",
     "decode_log",

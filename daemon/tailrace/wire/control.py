@@ -39,6 +39,21 @@ def asked_digest(command: Command) -> bytes:
     return hashlib.sha256(encode_json(asked)).digest()
 
 
+def cause_of(command: Command, done: str = "cancelled") -> str:
+    """Return the sentence that tells why somebody's command ended something.
+
+    A reason's control characters become their pictures (``␊``, ``␛``): it is one line for people.
+    """
+    given = (command.reason or "").translate(_PICTURES)
+    return given or f"{done} by {command.by or 'somebody'}"
+
+
+_PICTURES: Final = {code: 0x2400 + code for code in range(0x20)} | {
+    0x7F: "\N{SYMBOL FOR DELETE}",
+    **dict.fromkeys(range(0x80, 0xA0), "\N{REPLACEMENT CHARACTER}"),
+}
+
+
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A runner's answer, one line."""
 

@@ -155,7 +155,7 @@ async def cancel_queued(
         return None
     reason = Reason(
         status="aborted",
-        cause=command.reason or f"cancelled by {command.by or 'somebody'}",
+        cause=wire.cause_of(command),
         cause_code=command.cause_code,
         by=command.by,
         control=Control(action="cancel", by=command.by or None, via=command.via or None),
