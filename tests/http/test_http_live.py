@@ -8,10 +8,12 @@ import json
 import random
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from http_site import Site, SseEvent, WrittenRun, open_site, parse_sse, until
 from tailrace.rundir.journal import JournalReader
@@ -176,6 +178,45 @@ async def test_many_watchers_share_one_encoding(tmp_path: Path) -> None:
             bodies = await asyncio.gather(*watchers)
         assert len(set(bodies)) == 1
         assert [event.json for event in parse_sse(bodies[0])] == journal(run)
+
+
+async def test_a_stream_ends_with_its_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Revoked or expired: it is cut, whatever it watches; streams of other tokens go on."""
+    monkeypatch.setattr("tailrace.http.streams.TOKENS_S", 0.02)
+    async with open_site(tmp_path) as site:
+        run = site.worker.new_run()
+        revoked, other = site.make_token("read"), site.make_token("read")
+        expiring = site.make_token("read", expires_s=time.time() + 3600)
+        names = [token.name for token in site.tokens.list()]
+        paths = ("events", "events?plain=1", "steps/clone/log?follow=1")
+        async with contextlib.AsyncExitStack() as opened:
+            ends = []
+            for path in paths:
+                for headers in (revoked, expiring, other):
+                    get = site.client.get(
+                        f"{site.base}/api/v1/runs/{run.id}/{path}", headers=headers
+                    )
+                    ends.append((await opened.enter_async_context(get), headers))
+            ws = await site.client.ws_connect(
+                f"{site.base}/api/v1/runs/{run.id}/ws", headers=revoked
+            )
+            site.tokens.revoke(names[1], now=time.time())
+            site.tokens._do("UPDATE tokens SET expires_s = 1 WHERE name = ?", (names[3],))
+            for response, headers in ends:
+                if headers is not other:
+                    with pytest.raises(aiohttp.ClientPayloadError):
+                        await response.read()
+            while (await ws.receive()).type is aiohttp.WSMsgType.TEXT:
+                pass
+            assert ws.closed
+            run.step_started("clone")
+            run.step_finished("clone")
+            run.finished()
+            for response, headers in ends:
+                if headers is other:
+                    await response.read()
 
 
 async def test_a_stop_cuts_streams_at_once_and_their_clients_can_resume(tmp_path: Path) -> None:

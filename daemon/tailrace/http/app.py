@@ -27,6 +27,7 @@ from tailrace.http.keys import HERE, METRICS, ROUTES, TABLE, TOKENS, WORKER, Her
 from tailrace.http.metrics import Metrics
 from tailrace.http.problems import boundary
 from tailrace.http.route import Route
+from tailrace.http.streams import end_with_tokens
 from tailrace.settings import Settings
 from tailrace.store.tokens import TokenStore
 
@@ -70,6 +71,7 @@ def make_app(worker: Worker, settings: Settings, tokens: TokenStore) -> web.Appl
             app[TABLE][registered] = route
     app.on_response_prepare.append(on_prepare)
     app.cleanup_ctx.append(mcp.endpoint)
+    app.cleanup_ctx.append(end_with_tokens)
     app.on_shutdown.append(_end_streams)
     return app
 

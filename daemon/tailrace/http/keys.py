@@ -105,6 +105,7 @@ class Here:
     uid: int = 0  # whose process this is
     draining: bool = False  # it is about to stop
     streams: set[asyncio.Task[object]] = field(default_factory=set)  # open ones, ended at a stop
+    holders: dict[asyncio.Task[object], str] = field(default_factory=dict)  # and by whose token
 
 
 WORKER = web.AppKey("worker", Worker)

@@ -12,20 +12,27 @@ import contextlib
 import fcntl
 import socket
 import termios
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 from weakref import WeakKeyDictionary
 
+import structlog
 from aiohttp import hdrs, web
 
 from tailrace import wire
-from tailrace.http.keys import HERE, METRICS
+from tailrace.errors import UnavailableError
+from tailrace.http.keys import CALLER, HERE, METRICS, TOKENS
 from tailrace.http.route import NDJSON, SSE
 from tailrace.http.shapes import Wanted, sse_frames
+from tailrace.http.signed import NOBODY
 from tailrace.rundir.feed import Feed
 from tailrace.wire import Frame
 
+log = structlog.get_logger()
+
 HEARTBEAT_S: Final = 15.0
+TOKENS_S: Final = 1.0  # how often it is looked whether the tokens of open streams are still valid
 _PIECE: Final = 1 << 16  # aiohttp looks at the connection's buffer after so many bytes
 _GRID_S: Final = 0.0001  # for each watcher of a run
 _LEAST_S: Final = 0.001
@@ -159,23 +166,53 @@ async def outlet(
 
 @contextlib.contextmanager
 def counted(request: web.Request) -> Iterator[asyncio.Transport]:
-    """Count the current task as a stream, which a stop of the daemon cancels.
+    """Count the current task as a stream: cancelled by a stop of the daemon, or its token's end.
 
     Raises:
         ConnectionResetError: the client is gone already.
     """
     task = asyncio.current_task()
     assert task is not None
-    streams, transport = request.app[HERE].streams, request.transport
+    here, transport = request.app[HERE], request.transport
     if transport is None:
         raise ConnectionResetError("the client went away")
-    streams.add(task)
+    here.streams.add(task)
+    here.holders[task] = request[CALLER].token
     request.app[METRICS].transports.add(transport)
     try:
         yield transport
     finally:
-        streams.discard(task)
+        here.streams.discard(task)
+        here.holders.pop(task, None)
         request.app[METRICS].transports.discard(transport)
+
+
+async def end_with_tokens(app: web.Application) -> AsyncIterator[None]:
+    """Cut streams soon after their token expired or was revoked, as long as the application lives.
+
+    A client that comes back is refused, as it would be with any request.
+    """
+    looking = asyncio.create_task(_cut_ended(app), name="end streams with their tokens")
+    yield
+    looking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await looking
+
+
+async def _cut_ended(app: web.Application) -> None:
+    holders, tokens = app[HERE].holders, app[TOKENS]
+    while True:
+        await asyncio.sleep(TOKENS_S)
+        if not holders:
+            continue
+        now = time.time()
+        try:
+            valid = {NOBODY, *(token.id for token in tokens.list() if token.is_valid(now))}
+        except UnavailableError as exc:  # the disk; a new request is told
+            log.warning("tokens_unreadable", reason=str(exc))
+            continue
+        for task in [task for task, token in holders.items() if token not in valid]:
+            task.cancel()
 
 
 def sse_outlet(request: web.Request) -> contextlib.AbstractAsyncContextManager[Outlet]:
