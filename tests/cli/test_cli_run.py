@@ -134,7 +134,7 @@ def test_the_second_ctrl_c_leaves(site: Site) -> None:
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert "left; the run is on its own" in stderr
+    assert "left; slow/1 is on its own, `tailrace tail slow/1` shows it again" in stderr
     assert not read_snapshot(site.latest()).is_final
     until(lambda: read_snapshot(site.latest()).status == "aborted")
 

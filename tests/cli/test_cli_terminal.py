@@ -153,7 +153,10 @@ def test_a_second_ctrl_c_leaves_a_clean_terminal(site: Site) -> None:
         terminal.until(lambda t: "Ctrl-C again leaves" in t.text)
         terminal.press(b"\x03")
         assert terminal.exit_status() == 130
-    assert "tailrace: left; the run is on its own" in terminal.rows
+    assert (
+        "tailrace: left; slow/1 is on its own, `tailrace tail slow/1` shows it again"
+        in terminal.rows
+    )
     assert terminal.cursor_shows()
     assert terminal.echoes()
 

@@ -57,11 +57,16 @@ class Folders:
         """Make ready."""
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
-        """Wait until what was started here needs us no more; close the index."""
+    async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        """Wait until what was started here needs us no more; close the index.
+
+        Who is cancelled doesn't wait: runs whose turn hasn't come are ended.
+        """
         try:
-            if self._turns is not None:
+            if self._turns is not None and (kind is None or issubclass(kind, Exception)):
                 await self._turns.settle()
+            elif self._turns is not None:
+                await self._turns.give_up()
         finally:
             if self._index is not None:
                 self._index.close()
@@ -153,6 +158,11 @@ class Folders:
                 _spawn(Accepted(run=run, run_file=file, lock_fd=theirs, handover=handover))
         finally:
             os.close(lock)
+
+    async def settle(self) -> None:
+        """Return when no run of ours waits for its turn any more."""
+        if self._turns is not None:
+            await self._turns.settle()
 
     # ---- reading -----------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from tailrace import wire
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tailrace.cli.terminal import Terminal
 
 HINT: Final = "Ctrl-C cancels the run"
+_CANCELLING: Final = "cancelling; Ctrl-C again leaves the run to itself"
 _HEARD_S: Final = 2.0  # how long a second Ctrl-C waits for the cancel to reach the run
 
 
@@ -42,14 +44,15 @@ async def watch(events: AsyncGenerator[list[wire.Frame], None], show: Show) -> i
     return status
 
 
-async def run_to_end(source: Source, run_id: str, *, as_json: bool, plain: bool) -> int:
-    """Watch a run that we started; the first Ctrl-C cancels it, the second leaves it."""
+async def run_to_end(
+    source: Source, run_id: str, interrupts: Interrupts, *, as_json: bool, plain: bool
+) -> int:
+    """Watch a run that we started; *interrupts* has its id."""
     if not as_json and not plain and draws_tree():
         async with tree(source, run_id, hint=HINT, asks=True) as terminal:
-            with Interrupts(_Cancel(source, run_id, terminal.tell), terminal.give_back):
+            with interrupts.told_by(terminal):
                 return await watch(source.events(run_id, texts=False), terminal)
     with contextlib.ExitStack() as exits:
-        exits.enter_context(Interrupts(_Cancel(source, run_id, say), lambda: None))
         show: Show = JsonLines() if as_json else plain_lines()
         if isinstance(show, PlainLines) and (fd := terminal_of_input()) is not None:
             answer = functools.partial(source.answer, run_id)
@@ -82,72 +85,94 @@ async def tree(
         yield terminal
 
 
-class _Cancel:
-    """The first Ctrl-C: cancels the run, and says so."""
-
-    def __init__(self, source: Source, run_id: str, tell: Callable[[str], None]) -> None:
-        self._source = source
-        self._run_id = run_id
-        self._tell = tell
-
-    async def __call__(self) -> None:
-        self._tell("cancelling; Ctrl-C again leaves the run to itself")
-        try:
-            await self._source.cancel(self._run_id)
-        except TailraceError as exc:
-            self._tell(str(exc))
-
-
 class Interrupts:
-    """Ctrl-C and SIGTERM: the first one starts *first*, the second leaves with 130.
+    """Ctrl-C and SIGTERM: the first one cancels the run, the second leaves with 130.
 
-    It leaves at once, but for the moment that *first* may need to be heard; the
+    It takes them from before the run is asked for, and remembers: one that
+    comes while there is no run yet cancels it as soon as it is known. The second
+    leaves at once, but for the moment that the cancel may need to be heard; the
     third doesn't wait for that either.
 
     A context manager within a running loop; leaving it waits for nothing.
     """
 
-    def __init__(
-        self, first: Callable[[], Coroutine[Any, Any, None]], leaving: Callable[[], None]
-    ) -> None:
-        self._first = first
-        self._leaving = leaving
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._run_id: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._ref = ""
+        self._terminal: Terminal | None = None
         self._task: asyncio.Task[None] | None = None
         self._last: asyncio.Task[None] | None = None
+        self._before: dict[int, Any] = {}
+        self.came = False  # the run is to be cancelled
 
     def __enter__(self) -> Interrupts:
         """Take the signals."""
         loop = asyncio.get_running_loop()
+
+        def take(number: int, frame: FrameType | None) -> None:
+            self.came = True  # known at once: the loop may be busy with the start
+            loop.call_soon_threadsafe(self._take)
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._came)
+            self._before[number] = signal.signal(number, take)
         return self
 
     def __exit__(self, *exc: object) -> None:
         """Give the signals back."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
         for task in (self._task, self._last):
             if task is not None:
                 task.cancel()
 
-    def _came(self) -> None:
+    def know(self, run_id: str, ref: str) -> None:
+        """Learn which run it is."""
+        self._ref = ref
+        self._run_id.set_result(run_id)
+
+    @contextlib.contextmanager
+    def told_by(self, terminal: Terminal) -> Iterator[None]:
+        """Say what is to be said in the terminal's picture meanwhile."""
+        self._terminal = terminal
+        if self.came:
+            terminal.tell(_CANCELLING)
+        try:
+            yield
+        finally:
+            self._terminal = None
+
+    def _tell(self, text: str) -> None:
+        (say if self._terminal is None else self._terminal.tell)(text)
+
+    def _take(self) -> None:
+        loop = asyncio.get_running_loop()
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._first(), name="cancel")
+            self._task = loop.create_task(self._cancel(), name="cancel")
         elif self._task.done() or self._last is not None:
             self._leave()
         else:
-            self._last = asyncio.get_running_loop().create_task(
-                self._leave_soon(self._task), name="leave"
-            )
+            self._last = loop.create_task(self._leave_soon(self._task), name="leave")
+
+    async def _cancel(self) -> None:
+        self._tell(_CANCELLING)
+        run_id = await self._run_id
+        try:
+            await self._source.cancel(run_id)
+        except TailraceError as exc:
+            self._tell(str(exc))
 
     async def _leave_soon(self, first: asyncio.Task[None]) -> None:
         await asyncio.wait({first}, timeout=_HEARD_S)
         self._leave()
 
     def _leave(self) -> None:
-        self._leaving()
-        say("left; the run is on its own")
+        if self._terminal is not None:
+            self._terminal.give_back()
+        if self._ref:
+            say(f"left; {self._ref} is on its own, `tailrace tail {self._ref}` shows it again")
+        else:
+            say("left; if the run was started, `tailrace runs` lists it")
         sys.stderr.flush()
         # No exception: a thread may hang in a write to a pager that nobody reads.
         os._exit(LEFT)

@@ -44,6 +44,9 @@ class Remote:
         """Repeat a run."""
         return (await self._client.retry(run_id, start)).id
 
+    async def settle(self) -> None:
+        """Return at once: a daemon's runs need nobody else."""
+
     async def resolve(self, text: str) -> str:
         """Return the id of the run that *text* means."""
         if text == "latest":

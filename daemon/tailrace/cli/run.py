@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tailrace.cli.main import global_options
 from tailrace.cli.session import Session, current, run_async
 from tailrace.cli.source import Asked, Source
+
+if TYPE_CHECKING:
+    from tailrace.cli.follow import Interrupts
 
 
 @click.command()
@@ -50,17 +54,20 @@ def run(
 
 
 async def _run(session: Session, asked: Asked, *, local: bool, detach: bool, plain: bool) -> int:
-    async with session.source(local=local) as source:
-        run_id, reason = await source.start(asked)
-        if run_id is None:
-            from tailrace.cli.output import print_json, say
+    from tailrace.cli.follow import Interrupts
 
-            if session.as_json:
-                print_json({"run": None, "reason": reason})
-            else:
-                say(f"no run was started: {reason}")
-            return 0
-        return await _go_on(session, source, run_id, detach=detach, plain=plain)
+    async with session.source(local=local) as source:
+        with Interrupts(source) as interrupts:
+            run_id, reason = await source.start(asked)
+            if run_id is not None:
+                return await _go_on(session, source, run_id, interrupts, detach=detach, plain=plain)
+    from tailrace.cli.output import print_json, say
+
+    if session.as_json:
+        print_json({"run": None, "reason": reason})
+    else:
+        say(f"no run was started: {reason}")
+    return 0
 
 
 @click.command()
@@ -76,26 +83,34 @@ def retry(run_name: str, start: str, detach: bool, plain: bool) -> int:
 
 
 async def _retry(session: Session, name: str, start: str, *, detach: bool, plain: bool) -> int:
+    from tailrace.cli.follow import Interrupts
+
     async with session.source() as source:
-        run_id = await source.retry(await source.resolve(name), start)
-        return await _go_on(session, source, run_id, detach=detach, plain=plain)
+        old_id = await source.resolve(name)
+        with Interrupts(source) as interrupts:
+            run_id = await source.retry(old_id, start)
+            return await _go_on(session, source, run_id, interrupts, detach=detach, plain=plain)
 
 
 async def _go_on(
-    session: Session, source: Source, run_id: str, *, detach: bool, plain: bool
-) -> int:
+    session: Session, source: Source, run_id: str, interrupts: Interrupts, *, detach: bool,
+    plain: bool,
+) -> int:  # fmt: skip
+    from tailrace.cli.follow import run_to_end
+
+    view = await source.view(run_id)
+    interrupts.know(run_id, view.ref)
     if detach:
         from tailrace.cli.output import print_json, print_text
 
-        view = await source.view(run_id)
         if session.as_json:
             print_json(view)
         else:
             print_text(view.ref)
-        return 0
-    from tailrace.cli.follow import run_to_end
-
-    return await run_to_end(source, run_id, as_json=session.as_json, plain=plain)
+        await source.settle()
+        if not interrupts.came:
+            return 0
+    return await run_to_end(source, run_id, interrupts, as_json=session.as_json, plain=plain)
 
 
 def is_path(pipeline: str) -> bool:

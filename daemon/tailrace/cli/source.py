@@ -39,6 +39,9 @@ class Source(Protocol):
     async def retry(self, run_id: str, start: str) -> str:
         """Repeat what ``failed``, all (``start``), or from a step on; return the new id."""
 
+    async def settle(self) -> None:
+        """Return when what was started here needs us no more."""
+
     async def resolve(self, text: str) -> str:
         """Return the id of the run that *text* means."""
 

@@ -111,8 +111,18 @@ class Turns:
     async def settle(self) -> None:
         """Return when none waits any more; when cancelled, end those that do."""
         try:
-            await asyncio.gather(*self._waiting.values())
+            while self._waiting:
+                ended, _ = await asyncio.wait(
+                    self._waiting.values(), return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in ended:
+                    if not task.cancelled():  # as `leave` does
+                        task.result()
         finally:
-            for run_id in list(self._waiting):
-                await self.leave(run_id)
-                self._end(self._state.run(run_id))
+            await self.give_up()
+
+    async def give_up(self) -> None:
+        """End the runs that wait."""
+        for run_id in list(self._waiting):
+            await self.leave(run_id)
+            self._end(self._state.run(run_id))
