@@ -130,6 +130,38 @@ async def test_a_daemon_whose_socket_has_a_long_path_is_used(tmp_path: Path) -> 
             pass
 
 
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../runs", "../../../healthz", "a/b/c", "hello/1/events",
+             "hello/1/../2", "hello/1?after=1", "HELLO/1", "hello/1/steps/a/log"]
+)  # fmt: skip
+async def test_what_names_no_run_reaches_no_other_address(daemon: Daemon, name: str) -> None:
+    """The folders say the same of it, with the same exit status."""
+    tailrace = Calls(daemon, by_url=False)
+    assert (await tailrace("run", "hello"))[0] == 0
+    told = 2, "", f"tailrace: there is no run '{name}'; `tailrace runs` lists them\n"
+    assert await tailrace("show", name) == told
+    tailrace._env["TAILRACE_STATE_DIR"] += "-of-nobody"
+    assert await tailrace("show", name) == told
+
+
+async def test_names_within_a_run_stay_in_their_place(daemon: Daemon) -> None:
+    """Whatever is asked for, the answer is about a step, a question, a file or a pipeline."""
+    tailrace = Calls(daemon, by_url=False)
+    assert (await tailrace("run", "hello"))[0] == 0
+    for args, said in (
+        (["skip", "hello/1", ".."], "no step is named '..'"),
+        (["answer", "hello/1", "", "x"], "no question is named ''"),
+        (["run", "..", "-p", "n=1"], "no pipeline is named '..'; "),
+        (["run", "hallo", "-p", "n=1"], "no pipeline is named 'hallo'; did you mean 'hello'?"),
+        (["run", "hallo"], "no pipeline is named 'hallo'; did you mean 'hello'?"),
+        *((["artifacts", "hello/1", "--get", name],
+           f"it left no artifact '{name}'; without --get they are listed")
+          for name in ("", "../run.json", "f.txt/", "zz")),
+    ):  # fmt: skip
+        status, _, stderr = await tailrace(*args)
+        assert (status, stderr.startswith(f"tailrace: {said}")) == (2, True), stderr
+
+
 async def test_the_list_of_pipelines_tells_when_each_runs_next(daemon: Daemon) -> None:
     """The first time of its schedules, with what is known of each."""
     pipelines = daemon.state.path.parent / "pipelines"
@@ -188,12 +220,21 @@ async def test_a_wrong_token_is_told_from_a_wrong_address(daemon: Daemon) -> Non
     assert (status, "set TAILRACE_TOKEN" in stderr) == (3, True)
 
 
-async def test_what_answers_but_is_no_tailrace_is_told(tmp_path: Path) -> None:
+async def test_a_token_that_no_header_can_hold_is_refused(daemon: Daemon) -> None:
+    """In one line, before it is sent."""
+    tailrace = Calls(daemon, by_url=True)
+    tailrace._env["TAILRACE_TOKEN"] = "a\nb"
+    status, _, stderr = await tailrace("runs")
+    assert (status, stderr.startswith("tailrace: TAILRACE_TOKEN: holds what no token")) == (2, True)
+
+
+@pytest.mark.parametrize("body", [b"hi", b""])
+async def test_what_answers_but_is_no_tailrace_is_told(tmp_path: Path, body: bytes) -> None:
     """Some other server on the port: status 3, one line."""
 
     async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
         await writer.drain()
         writer.close()
 

@@ -13,6 +13,7 @@ from tailrace.client import Client, NotStartedError
 from tailrace.core.events import LAST_EVENTS
 from tailrace.errors import UnknownError
 from tailrace.pipeline.params import Unfit, from_text
+from tailrace.pipeline.spelling import printable, suggest
 
 
 class Remote:
@@ -24,11 +25,11 @@ class Remote:
     async def start(self, asked: Asked) -> tuple[str | None, str | None]:
         """Start a run; text becomes what the pipeline's params are."""
         params: dict[str, Any] = dict(asked.params)
-        if params:
-            described = await self._client.pipeline(asked.pipeline)
-            kinds = (described.params_schema or {}).get("properties", {})
-            params = {n: typed(v, kinds.get(n) or {}) for n, v in asked.params.items()}
         try:
+            if params:
+                described = await self._client.pipeline(asked.pipeline)
+                kinds = (described.params_schema or {}).get("properties", {})
+                params = {n: typed(v, kinds.get(n) or {}) for n, v in asked.params.items()}
             run = await self._client.start(
                 asked.pipeline,
                 params,
@@ -38,6 +39,12 @@ class Remote:
             )
         except NotStartedError as skipped:
             return None, skipped.reason
+        except UnknownError:  # whose hint is for HTTP
+            names = [known.name for known in await self._client.pipelines()]
+            hint = suggest(asked.pipeline, names, otherwise="`tailrace pipelines` lists them")
+            raise UnknownError(
+                f"no pipeline is named '{printable(asked.pipeline)}'; {hint}"
+            ) from None
         return run.id, None
 
     async def retry(self, run_id: str, start: str) -> str:
@@ -126,9 +133,15 @@ class Remote:
         """Delete a finished run."""
         await self._client.delete(run_id)
 
-    def artifact(self, run_id: str, name: str) -> AsyncIterator[bytes]:
+    async def artifact(self, run_id: str, name: str) -> AsyncIterator[bytes]:
         """Give an artifact's bytes."""
-        return self._client.artifact(run_id, name)
+        try:
+            async for chunk in self._client.artifact(run_id, name):
+                yield chunk
+        except UnknownError:  # whose hint is for HTTP
+            raise UnknownError(
+                f"it left no artifact '{printable(name)}'; without --get they are listed"
+            ) from None
 
     async def pipelines(self) -> list[wire.PipelineView]:
         """Return the pipelines."""

@@ -37,13 +37,25 @@ def checked(url: str) -> str:
     return url.rstrip("/")
 
 
+def checked_token(token: str) -> str:
+    """Return a token that a header can hold.
+
+    Raises:
+        InvalidInputError: it has a character that no token has.
+    """
+    if not (token.isascii() and token.isprintable()):
+        hint = "set it to one that `tailrace token create` made there"
+        raise InvalidInputError([Problem("TAILRACE_TOKEN", "holds what no token holds", hint)])
+    return token
+
+
 def decoded(data: bytes | msgspec.Raw, answer: type[T], where: str) -> T:
-    """Return an answer's body.
+    """Return an answer's body; None where it has none and *answer* is Any.
 
     Raises:
         UnreachableError: it isn't what Tailrace answers.
     """
-    if not bytes(data):
+    if answer is Any and not bytes(data):
         return None  # type: ignore[return-value]  # 202 and 204: callers that expect it pass Any
     try:
         return msgspec.json.decode(data, type=answer)

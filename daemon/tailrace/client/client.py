@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -20,16 +21,18 @@ import aiohttp
 import msgspec
 
 from tailrace import wire
-from tailrace.client.answers import checked, decoded, refusal
+from tailrace.client.answers import checked, checked_token, decoded, refusal
 from tailrace.client.stream import EndedError, Lateness, SseParser, frame_of
 from tailrace.client.told import Told, told_of
 from tailrace.core.events import LAST_EVENTS, Aborted, Summary
-from tailrace.errors import ConflictError, UnavailableError, UnreachableError
+from tailrace.core.ulid import PREFIX
+from tailrace.errors import ConflictError, UnavailableError, UnknownError, UnreachableError
 from tailrace.socket_path import short_path
 from tailrace.whole_file import written_whole
 
 T = TypeVar("T")
 
+_REF: Final = re.compile(r"[a-z0-9][a-z0-9-]*/[0-9]{1,18}")
 _SILENCE_S: Final = 45.0  # the stream has a comment every 15 s
 _CHUNK: Final = 1 << 18
 _KEPT_LINES: Final = 200  # of output, when it is caught up with
@@ -61,7 +64,7 @@ class Client:
         self.where = str(where)
         self._socket = where if isinstance(where, Path) else None
         self._base = "http://localhost" if self._socket else checked(str(where))
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers = {"Authorization": f"Bearer {checked_token(token)}"} if token else {}
         self._reconnect_s = tuple(reconnect_s)
         self._session: aiohttp.ClientSession | None = None
         self._opened = contextlib.ExitStack()
@@ -210,7 +213,7 @@ class Client:
 
     async def answer(self, run_id: str, prompt: str, answer: str) -> None:
         """Answer a prompt."""
-        path = f"answers/{quote(prompt, safe='')}"
+        path = f"answers/{_segment(prompt, 'question')}"
         await self._steer(run_id, path, wire.AnswerBody(answer=answer))
 
     async def progress(self, run_id: str, body: wire.ProgressBody) -> None:
@@ -219,16 +222,16 @@ class Client:
 
     async def skip(self, run_id: str, step: str, reason: str | None = None) -> None:
         """Skip a step."""
-        path = f"steps/{quote(step, safe='')}/skip"
+        path = f"steps/{_segment(step, 'step')}/skip"
         await self._steer(run_id, path, wire.CancelBody(reason=reason))
 
     async def extend(self, run_id: str, step: str, by: str) -> None:
         """Give a step's attempt more time; *by* is a duration such as ``10m``."""
-        await self._steer(run_id, f"steps/{quote(step, safe='')}/extend", wire.ExtendBody(by=by))
+        await self._steer(run_id, f"steps/{_segment(step, 'step')}/extend", wire.ExtendBody(by=by))
 
     async def cancel_step(self, run: str, step: str, reason: str | None = None) -> None:
         """Cancel a step; it ends ``aborted``, and what needs it is skipped."""
-        path = f"steps/{quote(step, safe='')}/cancel"
+        path = f"steps/{_segment(step, 'step')}/cancel"
         await self._steer(run, path, wire.CancelBody(reason=reason))
 
     async def _steer(self, run_id: str, what: str, body: Any = None) -> None:
@@ -246,9 +249,8 @@ class Client:
 
     async def pipeline(self, name: str) -> wire.PipelineView:
         """Return one pipeline."""
-        return await self._ask(
-            "GET", f"/api/v1/pipelines/{quote(name, safe='')}", wire.PipelineView
-        )
+        path = f"/api/v1/pipelines/{_segment(name, 'pipeline')}"
+        return await self._ask("GET", path, wire.PipelineView)
 
     async def doctor(self, pipelines: Sequence[str] = ()) -> wire.DoctorReport:
         """Have the daemon look whether it can do what these pipelines ask for; all by default."""
@@ -257,7 +259,8 @@ class Client:
 
     async def artifact(self, run_id: str, name: str) -> AsyncIterator[bytes]:
         """Give an artifact's bytes."""
-        path = f"/api/v1/runs/{_named(run_id)}/artifacts/{quote(name)}?download=1"
+        parts = "/".join(_segment(part, "artifact") for part in name.split("/"))
+        path = f"/api/v1/runs/{_named(run_id)}/artifacts/{parts}?download=1"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
         try:
             async with self._request("GET", path, timeout=timeout) as response:
@@ -388,5 +391,24 @@ class NotStartedError(ConflictError):
 
 
 def _named(run: str) -> str:
-    """Return a run's name as it stands in an address: an id, or a ref with its slash."""
-    return quote(run, safe="/")
+    """Return a run's name as it stands in an address.
+
+    Raises:
+        UnknownError: it is neither an id, the beginning of one, nor a ref, and would be the
+            address of something else.
+    """
+    if _REF.fullmatch(run) is None and PREFIX.fullmatch(run.lower()) is None:
+        shown = run if len(run) <= 80 else run[:80] + "…"
+        raise UnknownError(f"there is no run '{shown}'; `tailrace runs` lists them")
+    return run
+
+
+def _segment(name: str, what: str) -> str:
+    """Return a name as one part of an address.
+
+    Raises:
+        UnknownError: no *what* can have that name, which leads out of its place (RFC 3986, 5.2.4).
+    """
+    if name in ("", ".", ".."):
+        raise UnknownError(f"no {what} is named '{name}'")
+    return quote(name, safe="")
