@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -77,6 +78,29 @@ def test_steps_can_not_steer_the_terminal(site: Site) -> None:
         assert b"\xc2\x9b" not in terminal.raw
         assert "␛[2J␛]0;title␇ ␛[2J" in terminal.text
         assert b"\x1b[" in terminal.raw
+
+
+def test_files_and_json_can_not_steer_it_either(site: Site) -> None:
+    """A file is shown as text, and JSON says the same with escapes."""
+    site.pipeline(
+        "evil",
+        """
+steps:
+  a:
+    run: |
+      printf '\\033[2J\\033[31mred \\302\\2332J \\342\\200\\256x\\n' | tee "$TAILRACE_ARTIFACTS/f"
+""",
+    )
+    with site.terminal("run", "evil", "--json", columns=500) as terminal:
+        assert terminal.exit_status() == 0
+    (log,) = (e for e in map(json.loads, terminal.raw.splitlines()) if e["event"] == "log")
+    assert log["text"] == "\x1b[2J\x1b[31mred \x9b2J \u202ex"
+    assert b"\\u009b2J \\u202ex" in terminal.raw
+    with site.terminal("artifacts", "evil/1", "--get", "f", "-o", "-") as terminal:
+        assert terminal.exit_status() == 0
+    assert terminal.raw.decode() == "␛[2J\x1b[31mred ␛[2J <U+202E>x\x1b[0m\r\n"
+    piped = site.tailrace("artifacts", "evil/1", "--get", "f", "-o", "-")
+    assert piped.stdout == "\x1b[2J\x1b[31mred \x9b2J \u202ex\n"
 
 
 def test_twenty_parallel_steps_are_all_seen(site: Site) -> None:

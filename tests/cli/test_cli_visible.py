@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace.cli.visible import visible
+from tailrace.cli.visible import visible, visible_json
 
 SGR = re.compile(r"\x1b\[[0-9;:]*m")
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -73,3 +74,11 @@ def test_text_without_controls_is_untouched(text: str) -> None:
 def test_sequences_are_shown_as_symbols(text: str, shown: str) -> None:
     """Each kind of control has a picture that people know."""
     assert visible(text) == shown
+
+
+@given(OUTPUT)
+def test_json_keeps_its_meaning_and_steers_nothing(text: str) -> None:
+    """What would steer is escaped as JSON can."""
+    shown = visible_json(json.dumps({text: text}, ensure_ascii=False))
+    assert json.loads(shown) == {text: text}
+    assert visible(shown) == shown

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run_name", metavar="RUN")
 @click.option("--get", "name", metavar="NAME", help="Get this file.")
-@click.option("-o", "--output", metavar="FILE", help="Write it there; - is standard output.")
+@click.option("-o", "--output", type=click.Path(readable=False), metavar="FILE",
+              help="Write it there; - is standard output.")  # fmt: skip
 @global_options
 def artifacts(run_name: str, name: str | None, output: str | None) -> None:
     """List what a run left, or get one of its files.
@@ -30,6 +31,8 @@ def artifacts(run_name: str, name: str | None, output: str | None) -> None:
     """
     if output is not None and name is None:
         raise click.UsageError("-o says where a file goes; name one with --get")
+    if output == "":
+        raise click.UsageError("-o needs the name of a file, or - for standard output")
     run_async(_artifacts(current(), run_name, name, output))
 
 
@@ -67,22 +70,23 @@ async def _artifacts(session: Session, run_name: str, name: str | None, output: 
 
 
 async def _get(source: Source, run_id: str, name: str, output: str | None) -> None:
-    from tailrace.cli.output import say, write
+    from tailrace.cli.output import say, write_bytes
 
     chunks = source.artifact(run_id, name)
     first = await anext(chunks, b"")  # an unknown name must leave no file behind
     if output == "-":
-        await write(first)
-        async for chunk in chunks:
-            await write(chunk)
+        await write_bytes(first, chunks)
         return
     path = Path(output) if output is not None else Path(safe_name(name))
     if output is None and os.path.lexists(path):
         raise click.UsageError(f"{path} exists; name another file with -o")
-    with written_whole(path) as file:
-        file.write(first)
-        async for chunk in chunks:
-            file.write(chunk)
+    try:
+        with written_whole(path) as file:
+            file.write(first)
+            async for chunk in chunks:
+                file.write(chunk)
+    except OSError as exc:  # which names the file that becomes this one
+        raise OSError(exc.errno, exc.strerror, str(path)) from None
     say(f"wrote {path}")
     sys.stderr.flush()
 

@@ -7,16 +7,17 @@ would keep Ctrl-C from being heard, so that each batch is written by a thread.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, Protocol
 
 from tailrace import wire
 from tailrace.cli.lines import Joiner
 from tailrace.cli.narrative_lines import NARRATED, NarrativeLines
 from tailrace.cli.notes import note_of, plan_ref
-from tailrace.cli.visible import visible
+from tailrace.cli.visible import visible, visible_json
 from tailrace.core import events
 from tailrace.core.lines import strip_ansi
 
@@ -35,7 +36,7 @@ class JsonLines:
 
     async def take(self, frames: Sequence[wire.Frame]) -> None:
         """Write the frames."""
-        await write(wire.ndjson_frames(frames))
+        await write(_json(wire.ndjson_frames(frames)))
 
 
 class RawText:
@@ -162,6 +163,19 @@ async def write(data: bytes) -> None:
         await asyncio.to_thread(_write, data)
 
 
+async def write_bytes(first: bytes, others: AsyncIterator[bytes]) -> None:
+    """Write a file to standard output as it is; to a terminal as text, colours and nothing else."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace") if is_terminal() else None
+
+    async def put(data: bytes, *, final: bool = False) -> None:
+        await write(visible(decoder.decode(data, final)).encode() if decoder else data)
+
+    await put(first)
+    async for data in others:
+        await put(data)
+    await put(b"", final=True)
+
+
 def _write(data: bytes) -> None:
     sys.stdout.flush()
     fd = sys.stdout.fileno()
@@ -172,7 +186,12 @@ def _write(data: bytes) -> None:
 
 def print_json(value: object) -> None:
     """Write a value as JSON in one line, for programs."""
-    _write(wire.encode_json(value) + b"\n")
+    _write(_json(wire.encode_json(value)) + b"\n")
+
+
+def _json(data: bytes) -> bytes:
+    """Return JSON as it may be written: what steers a terminal is escaped where one reads it."""
+    return visible_json(data.decode()).encode() if is_terminal() else data
 
 
 def print_text(text: str) -> None:

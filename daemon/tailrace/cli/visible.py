@@ -18,6 +18,7 @@ _RESET: Final = "\x1b[0m"
 _STEERING: Final = re.compile(
     "(?P<sgr>\x1b\\[[0-9;:]{0,64}m)|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 )
+_UNESCAPED: Final = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # in JSON
 
 
 def visible(text: str) -> str:
@@ -31,6 +32,14 @@ def visible(text: str) -> str:
     if _STEERING.search(text) is None:
         return text
     return "\n".join(_visible_line(line) for line in text.split("\n"))
+
+
+def visible_json(text: str) -> str:
+    r"""Return JSON with the same meaning, in which what would steer a terminal is escaped (``\u``).
+
+    Such characters stand in strings alone, and C0 controls are escaped in them anyway.
+    """
+    return _UNESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _visible_line(line: str) -> str:
