@@ -277,5 +277,5 @@ async def test_without_the_extra_the_daemon_says_what_to_install(tmp_path: Path)
         daemon.client.post(f"{daemon.url}/mcp", json={}) as answer,
     ):
         assert answer.status == 501
-        assert "pip install 'tailrace[mcp]'" in (await answer.json())["detail"]
+        assert "pip install '.[mcp]' in the checkout" in (await answer.json())["detail"]
         assert (await daemon.get("/runs"))["runs"] == []

@@ -176,7 +176,7 @@ def test_without_the_extra_it_says_what_to_install(site: Site) -> None:
     out, err = process.communicate(timeout=30)
     assert process.returncode == 2, err
     assert out == ""
-    assert "pip install 'tailrace[mcp]'" in err
+    assert "pip install '.[mcp]' in the checkout" in err
     assert err.count("\n") == 1
 
 

@@ -59,7 +59,7 @@ def _sweep(dry_run: bool) -> Sweep:
     from tailrace.worker.retention import Keeper
 
     session = current()
-    state = session.state()
+    state = session.own_state()
     index = SteadyIndex(state)
     try:
         done = Keeper(state).sweep(

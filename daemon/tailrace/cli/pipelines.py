@@ -23,16 +23,20 @@ def pipelines() -> None:
 
 
 async def _pipelines(session: Session) -> None:
+    from tailrace.cli.folders import Folders
     from tailrace.cli.output import print_json, say
+    from tailrace.errors import UnknownError
 
     async with session.source() as source:
         found = await source.pipelines()
+    where = session.pipelines_dir() if isinstance(source, Folders) else None
+    if where is not None and session.settings.pipelines_dir and not where.is_dir():
+        raise UnknownError(f"{where} is no folder; name another one with --pipelines")
     if session.as_json:
         print_json({"pipelines": found})
         return
     if not found:
-        where = session.url or session.pipelines_dir()
-        say(f"there are no pipelines in {where}")
+        say(f"there are no pipelines in {where or 'the folder of the daemon'}")
         return
     from tailrace.cli.picture import make_console, print_table
     from tailrace.cli.rows import Line
@@ -70,7 +74,7 @@ def _told(mistake: wire.Mistake) -> str:
 
 
 @click.command()
-@click.argument("files", metavar="FILE…", nargs=-1, required=True)
+@click.argument("files", metavar="FILE…", nargs=-1, required=True, type=click.Path())
 @global_options
 def validate(files: Sequence[str]) -> int:
     """Check pipeline files and tell every mistake.
@@ -80,13 +84,14 @@ def validate(files: Sequence[str]) -> int:
     from tailrace.cli.output import print_json, print_text
     from tailrace.errors import InvalidInputError, Problem
     from tailrace.pipeline.loader import load_pipeline
+    from tailrace.pipeline.spelling import printable
 
     problems: list[Problem] = []
     told: list[str] = []
     for file in files:
         try:
-            load_pipeline(Path(file), display=file)
-            told.append(f"{file}: fine")
+            load_pipeline(Path(file), display=printable(file))
+            told.append(f"{printable(file)}: fine")
         except InvalidInputError as exc:
             problems += exc.problems
             told += map(str, exc.problems)
@@ -110,6 +115,10 @@ def schema() -> None:
     """
     import json
 
+    from tailrace.cli.output import print_json
     from tailrace.pipeline.schema import pipeline_schema
 
-    click.echo(json.dumps(pipeline_schema(), indent=2, ensure_ascii=False))
+    if current().as_json:
+        print_json(pipeline_schema())
+    else:
+        click.echo(json.dumps(pipeline_schema(), indent=2, ensure_ascii=False))

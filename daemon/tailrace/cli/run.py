@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -42,13 +41,14 @@ def run(
     holds a slash or ends in .yaml.
     """
     session = current()
+    _refuse_both(session, plain)
     if is_path(pipeline):
         if session.url and not local:
             raise click.UsageError(
                 f"'{pipeline}' is a file here, and {session.url} runs pipelines of its own; "
                 "name one of those, or add --local"
             )
-        local, pipeline = True, str(Path(pipeline).absolute())
+        local = True
     asked = Asked(pipeline=pipeline, params=parse_params(params), depth=depth, keep_workspace=keep)
     return run_async(_run(session, asked, local=local, detach=detach, plain=plain))
 
@@ -79,6 +79,7 @@ async def _run(session: Session, asked: Asked, *, local: bool, detach: bool, pla
 @global_options
 def retry(run_name: str, start: str, detach: bool, plain: bool) -> int:
     """Run again what failed, on the old run's workspace."""
+    _refuse_both(current(), plain)
     return run_async(_retry(current(), run_name, start, detach=detach, plain=plain))
 
 
@@ -111,6 +112,11 @@ async def _go_on(
         if not interrupts.came:
             return 0
     return await run_to_end(source, run_id, interrupts, as_json=session.as_json, plain=plain)
+
+
+def _refuse_both(session: Session, plain: bool) -> None:
+    if session.as_json and plain:
+        raise click.UsageError("--json and --plain exclude each other; choose one")
 
 
 def is_path(pipeline: str) -> bool:

@@ -67,6 +67,19 @@ class Session:
 
         return open_state(self.state_path(), tell=lambda what: click.echo(what, err=True))
 
+    def own_state(self) -> StateDir:
+        """Return the state folder for what no daemon is asked for.
+
+        Raises:
+            click.UsageError: a daemon's address was given, and it may keep another one.
+        """
+        if self.url:
+            raise click.UsageError(
+                f"it works on a state folder of this machine, not on {self.url}; leave --url and "
+                "$TAILRACE_URL out, or call it where that daemon runs"
+            )
+        return self.state()
+
     def state_path(self) -> Path:
         """Return where the state folder is, or would be made."""
         from tailrace.settings import state_dir

@@ -48,7 +48,7 @@ def reindex() -> None:
     from tailrace.store.rebuild import rebuild
 
     session = current()
-    count = rebuild(session.state())
+    count = rebuild(session.own_state())
     if session.as_json:
         from tailrace.cli.output import print_json
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import click
 
 from tailrace.cli.main import global_options
 from tailrace.cli.session import Session, current, run_async
+
+_MOST_LINES: Final = 10**9  # a greater number is all lines, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,12 @@ def tail(
     if grep is not None and (session.as_json or raw):
         raise click.UsageError("--grep picks lines; use it without --json and --raw")
     wanted = _Wanted(
-        step=step, lines=lines, follow=not no_follow, matches=matcher(grep), plain=plain, raw=raw
+        step=step,
+        lines=None if lines is None else min(lines, _MOST_LINES),
+        follow=not no_follow,
+        matches=matcher(grep),
+        plain=plain,
+        raw=raw,
     )
     return run_async(_tail(session, run_name, wanted))
 

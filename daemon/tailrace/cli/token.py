@@ -30,7 +30,7 @@ def token() -> None:
 def _store() -> Iterator[TokenStore]:
     from tailrace.store.tokens import TokenStore
 
-    store = TokenStore(current().state().state_db)
+    store = TokenStore(current().own_state().state_db)
     try:
         yield store
     finally:
@@ -55,12 +55,17 @@ def create(
     """
     from tailrace.cli.output import print_json
     from tailrace.core.units import parse_duration
+    from tailrace.wire import timestamp
 
     now = time.time()
     try:
         ends = now + parse_duration(expires) / 1_000 if expires else None
+        if ends is not None:
+            timestamp(ends)  # which lists show
     except ValueError as exc:
         raise click.UsageError(f"--expires {expires}: {exc}") from None
+    except OverflowError:
+        raise click.UsageError(f"--expires {expires}: no calendar goes as far") from None
     with _store() as store:
         if name is None:
             taken = {known.name for known in store.list()}

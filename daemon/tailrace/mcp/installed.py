@@ -15,7 +15,7 @@ class NotInstalledError(InvalidInputError):
 
     def __init__(self, why: str) -> None:
         problem = f"the SDK of the Model Context Protocol isn't installed ({why})"
-        super().__init__([Problem("", problem, "pip install 'tailrace[mcp]'")])
+        super().__init__([Problem("", problem, "pip install '.[mcp]' in the checkout")])
 
 
 def import_server() -> ModuleType:
