@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -81,6 +82,24 @@ def test_global_options_may_stand_before_and_after_the_command(site: Site) -> No
         (["token", "revoke", "nobody"], 2, "there is no token 'nobody'"),
         (["completion", "tcsh"], 2, "'tcsh' is not one of"),
         (["artifacts", "x", "-o", "y"], 2, "name one with --get"),
+        (["artifacts", "x", "--get", "y", "-o", ""], 2, "-o needs the name of a file"),
+        (
+            ["completion"],
+            2,
+            "Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish; see",
+        ),
+        (["token", "create", "a", "--expires", "99999999d"], 2, "--expires 99999999d: year"),
+        (["token", "create", "a", "--expires", "9999999999d"], 2, "--expires 9999999999d: "),
+        (["run", "./missing.yaml"], 2, "tailrace: ./missing.yaml: file: no such file"),
+        (["run", "hello", "-p", "count=\udcff"], 2, "'count=\ufffd' is not UTF-8"),
+        (["show", "\udcff"], 2, "'\ufffd' is not UTF-8"),
+        (["tail", "--grep", "\udcff"], 2, "'\ufffd' is not UTF-8"),
+        (["runs", "--url", "http://\udcff"], 2, "'http://\ufffd' is not UTF-8"),
+        (["runs", "--config", "missing\udcff"], 2, "missing\\udcff: No such file or directory"),
+        (["pipelines", "--pipelines", "nowhere"], 2, "nowhere is no folder; name another one"),
+        (["token", "list", "--url", "http://127.0.0.1:1"], 2, "on a state folder of this machine"),
+        (["gc", "--url", "http://127.0.0.1:1"], 2, "on a state folder of this machine"),
+        (["reindex", "--url", "http://127.0.0.1:1"], 2, "on a state folder of this machine"),
     ],
 )
 def test_a_mistake_gets_one_clear_line(site: Site, args: list[str], status: int, said: str) -> None:
@@ -92,6 +111,75 @@ def test_a_mistake_gets_one_clear_line(site: Site, args: list[str], status: int,
     assert said in done.stderr
     assert all(line.startswith("tailrace: ") for line in done.stderr.splitlines())
     assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_in_an_address_of_the_environment_is_told_alike(site: Site) -> None:
+    """`gc` deletes nothing here where another daemon is meant."""
+    done = site.tailrace("gc", TAILRACE_URL="http://127.0.0.1:1")
+    assert (done.returncode, "leave --url and $TAILRACE_URL out" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("args", [[], ["token"]])
+def test_without_a_command_the_help_is_shown_as_it_is(site: Site, args: list[str]) -> None:
+    """On standard error, because nothing was done."""
+    done = site.tailrace(*args)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == site.tailrace(*args, "--help").stdout
+
+
+def test_a_name_that_is_not_utf_8_is_no_problem_for_json(site: Site) -> None:
+    """What JSON can't hold is escaped in the problem document."""
+    done = site.tailrace("show", "\udcff", "--json")
+    assert (done.returncode, json.loads(done.stderr)["exit_status"]) == (2, 2)
+    done = site.tailrace("validate", "\udcff.yaml", "--json")
+    assert json.loads(done.stdout)["problems"][0]["position"] == r"\udcff.yaml"
+
+
+def test_a_deleted_folder_is_told(site: Site) -> None:
+    """Wherever the settings point: relative names and repositories mean nothing there."""
+    gone = site.folder / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'cd gone && rmdir ../gone && exec "$@"', "-", *TAILRACE, "runs"],
+        cwd=site.folder, env=site.env, capture_output=True, text=True,
+    )  # fmt: skip
+    said = "tailrace: the current folder has been deleted; go to another one\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+@pytest.mark.parametrize("columns", ["0", "-3", "x", "99999999"])
+def test_what_is_no_width_counts_for_nothing(site: Site, columns: str) -> None:
+    """$COLUMNS holds whatever somebody has put there."""
+    site.pipeline("hello", "steps: {a: {run: echo hi}}\n")
+    assert site.tailrace("run", "hello").returncode == 0
+    done = site.tailrace("runs", COLUMNS=columns)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "hello/1  success" in done.stdout
+
+
+@pytest.mark.parametrize("args", [["pipelines"], ["run", "--help"]])
+def test_an_encoding_without_a_character_shows_another_one(site: Site, args: list[str]) -> None:
+    """Nothing fails for want of a letter."""
+    site.pipeline("hello", "description: 分析 it\nsteps: {a: {run: echo hi}}\n")
+    done = site.tailrace(*args, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_while_we_are_imported_ends_us_quietly(site: Site) -> None:
+    """With 130 as later, and without a traceback."""
+    (site.folder / "slow").mkdir()
+    (site.folder / "slow" / "click.py").write_text(
+        "import time; print(1, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "tailrace.cli", "runs"], stdout=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE, env={**site.env, "PYTHONPATH": str(site.folder / "slow")},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=20) == ("", "")
+    assert process.returncode == 130
 
 
 def test_with_json_a_mistake_is_a_problem_document_on_standard_error(site: Site) -> None:
@@ -109,6 +197,13 @@ def test_with_json_a_mistake_in_a_file_tells_its_path_and_its_place(site: Site) 
     (error,) = json.loads(site.tailrace("run", "broken", "--json").stderr)["errors"]
     assert error["where"] == "steps.a.needs"
     assert error["position"].endswith("broken.yaml:2:14")
+
+
+@pytest.mark.parametrize("command", ["run", "retry", "tail"])
+def test_two_ways_of_printing_exclude_each_other(site: Site, command: str) -> None:
+    """Neither wins in silence."""
+    done = site.tailrace(command, "hello", "--json", "--plain")
+    assert (done.returncode, "exclude each other" in json.loads(done.stderr)["detail"]) == (2, True)
 
 
 def test_an_unforeseen_error_keeps_its_traceback_in_a_file(site: Site) -> None:
@@ -151,8 +246,12 @@ def test_every_mistake_of_every_file_is_told_at_once(site: Site) -> None:
 
 def test_the_schema_is_a_json_schema(site: Site) -> None:
     """Editors can use what `schema` prints."""
-    schema = json.loads(site.tailrace("schema").stdout)
+    printed = site.tailrace("schema").stdout
+    schema = json.loads(printed)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert printed.splitlines()[1].startswith("  ")
+    (line,) = site.tailrace("schema", "--json").stdout.splitlines()
+    assert json.loads(line) == schema
 
 
 def test_broken_pipelines_are_listed_with_their_mistakes(site: Site) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import traceback
+from pathlib import Path
 from typing import Final
 
 import click
@@ -21,6 +22,7 @@ from tailrace.errors import (
     UnknownError,
     UnreachableError,
 )
+from tailrace.pipeline.spelling import printable
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -39,6 +41,9 @@ def report(exc: BaseException, *, as_json: bool) -> int:
     foresee the traceback goes to a file that the line names; ``TAILRACE_DEBUG=1``
     prints it.
     """
+    if isinstance(exc, click.exceptions.NoArgsIsHelpError) and not as_json:
+        sys.stderr.write(exc.format_message() + "\n")
+        return USAGE
     status, title = _kind(exc)
     text = _text(exc)
     if status is None:
@@ -78,23 +83,38 @@ def _kind(exc: BaseException) -> tuple[int | None, str]:
             return UNREACHABLE, "Not now"
         case TailraceError() | click.ClickException():
             return FAILED, "Failed"
-        case OSError() if exc.filename is not None:
+        case OSError() if exc.filename is not None or _is_folder_gone(exc):
             return USAGE, "File out of reach"
         case OSError() if exc.errno in _DISK_ERRNOS:
             return FAILED, "Output out of reach"
     return None, "Internal error"
 
 
+def _is_folder_gone(exc: OSError) -> bool:
+    """Whether we stand in a folder that isn't there any more: getcwd(3) names no file."""
+    if exc.errno != errno.ENOENT:
+        return False
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
 def _text(exc: BaseException) -> str:
     if isinstance(exc, click.UsageError):
-        text = exc.format_message().rstrip(".")
+        if isinstance(exc, click.exceptions.NoArgsIsHelpError):
+            return f"Missing command; see `{exc.ctx.command_path} --help`"
+        text = " ".join(exc.format_message().split()).rstrip(".")
         if exc.ctx is not None and exc.ctx.command.name not in (None, "cli"):
             text += f"; see `{exc.ctx.command_path} --help`"
         return text
     if isinstance(exc, click.ClickException):
         return exc.format_message()
     if isinstance(exc, OSError) and exc.filename is not None:
-        return f"{exc.filename}: {exc.strerror}"
+        return f"{printable(str(exc.filename))}: {exc.strerror}"
+    if isinstance(exc, FileNotFoundError) and _is_folder_gone(exc):
+        return "the current folder has been deleted; go to another one"
     if isinstance(exc, OSError) and exc.errno in _DISK_ERRNOS:
         return f"writing output: {exc.strerror}"
     return str(exc)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import io
 import os
 import signal
 import sys
@@ -61,23 +63,58 @@ class Globals:
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     # Given after the command's name it wins over the same option before it.
     if value not in (None, False):
+        _refuse_bytes(param, value)
         setattr(ctx.ensure_object(Globals), str(param.name), value)
 
 
+_FILE: Final = click.Path()
+_DIR: Final = click.Path(file_okay=False)
 _OPTIONS: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
-    (("--config", "config"), {"metavar": "FILE", "help": "The settings' file."}),
-    (("--pipelines", "pipelines"), {"metavar": "DIR", "help": "The pipelines' folder."}),
-    (("--state", "state"), {"metavar": "DIR", "help": "The state folder."}),
+    (
+        ("--config", "config"),
+        {"type": _FILE, "metavar": "FILE", "help": "The settings' file."},
+    ),
+    (
+        ("--pipelines", "pipelines"),
+        {"type": _DIR, "metavar": "DIR", "help": "The pipelines' folder."},
+    ),
+    (("--state", "state"), {"type": _DIR, "metavar": "DIR", "help": "The state folder."}),
     (("--url", "url"), {"metavar": "URL", "help": "The daemon's address; also $TAILRACE_URL."}),
     (("--json", "as_json"), {"is_flag": True, "help": "Print JSON for programs."}),
 )
 
 
 def global_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give *command* the options that are accepted everywhere."""
+    """Give *command* the options that are accepted everywhere.
+
+    Its own arguments are text, or declared as paths: those may be any bytes.
+    """
+    command = _text_alone(command)
     for names, settings in reversed(_OPTIONS):
         command = click.option(*names, expose_value=False, callback=_keep, **settings)(command)
     return command
+
+
+def _text_alone(command: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(command)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for param in click.get_current_context().command.params:
+            _refuse_bytes(param, kwargs.get(str(param.name)))
+        return command(*args, **kwargs)
+
+    return checked
+
+
+def _refuse_bytes(param: click.Parameter, value: object) -> None:
+    """Refuse what isn't UTF-8 (PEP 383): no name of ours, and nothing that JSON could hold."""
+    if isinstance(param.type, click.Path):
+        return
+    for text in value if isinstance(value, tuple) else (value,):
+        try:
+            str(text).encode()
+        except UnicodeEncodeError:
+            shown = str(text).encode(errors="surrogateescape").decode(errors="replace")
+            raise click.UsageError(f"'{shown}' is not UTF-8; give it in that encoding") from None
 
 
 class ReaderGoneError(Exception):
@@ -169,6 +206,8 @@ def main() -> None:
     our output any more.
     """
     _open_closed_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # where it isn't UTF-8, not every text has a form
+        sys.stdout.reconfigure(errors="replace")
     sys.exit(_run())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -27,6 +28,7 @@ THEME: Final = Theme(
     },
     inherit=False,
 )  # fmt: skip
+_SIZE: Final = re.compile("[1-9][0-9]{0,3}")  # another one is no size of a window
 _PIPE_WIDTH: Final = 160  # where there is no terminal that says
 
 
@@ -38,8 +40,15 @@ class _Console(Console):
 
 def make_console() -> Console:
     """Return a console on standard output that honours NO_COLOR and TERM."""
-    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or _PIPE_WIDTH)
-    return _Console(theme=THEME, highlight=False, markup=False, emoji=False, width=width)
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("COLUMNS", "LINES") or _SIZE.fullmatch(value)
+    }
+    width = None if sys.stdout.isatty() else int(environ.get("COLUMNS", _PIPE_WIDTH))
+    return _Console(
+        theme=THEME, highlight=False, markup=False, emoji=False, width=width, _environ=environ
+    )
 
 
 def symbols_for(console: Console) -> Symbols:
