@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import pyte
+from pyte.screens import Char, StaticDefaultDict
 
 # Takes the pty on descriptor 0 as its controlling terminal, so that Ctrl-C is a signal.
 _LAUNCH = (
@@ -31,6 +32,7 @@ class PseudoTerminal(AbstractContextManager["PseudoTerminal"]):
         self, argv: Sequence[str], *, env: Mapping[str, str], rows: int = 24, columns: int = 80
     ) -> None:
         self._screen = pyte.Screen(columns, rows)
+        self._scrolled: list[StaticDefaultDict[int, Char]] = []
         self._stream = pyte.ByteStream(self._screen)
         self._left: int | None = None  # the local modes, as they were when the program had ended
         self.raw = b""  # all that was written
@@ -87,8 +89,20 @@ class PseudoTerminal(AbstractContextManager["PseudoTerminal"]):
         os.write(self._master, keys)
 
     def resize(self, rows: int, columns: int) -> None:
-        """Give the window another size, as its owner would."""
-        self._screen.resize(rows, columns)
+        """Give the window another size, as its owner would.
+
+        What has no room any more scrolls out above, and comes back with the room.
+        """
+        screen = self._screen
+        lines = [screen.buffer[y] for y in range(screen.lines)]
+        gone = max(0, screen.cursor.y + 1 - rows)
+        back = self._scrolled[max(0, len(self._scrolled) - max(0, rows - screen.lines)) :]
+        self._scrolled = self._scrolled[: len(self._scrolled) - len(back)] + lines[:gone]
+        top = screen.cursor.y - gone + len(back)
+        screen.resize(rows, columns)
+        for y, line in enumerate([*back, *lines[gone:]][:rows]):
+            screen.buffer[y] = line
+        screen.cursor.y = top
         _set_size(self._master, rows, columns)
 
     def until(self, holds: Callable[[PseudoTerminal], bool], *, within_s: float = 20) -> None:

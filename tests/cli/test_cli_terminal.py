@@ -208,3 +208,18 @@ def test_a_narrower_window_leaves_no_rests(site: Site) -> None:
         terminal.press(b"\x03")
         assert terminal.exit_status() == 4
     assert terminal.text.count("slow/1 aborted") == 1
+
+
+def test_a_lower_window_leaves_no_rests(site: Site) -> None:
+    """Rows that had no room are wiped when they come back with it."""
+    site.pipeline("slow", "steps: {a: {run: 'seq 9; echo waiting; sleep 60', grace: 1s}}\n")
+    with site.terminal("run", "slow") as terminal:
+        terminal.until(lambda t: "waiting" in t.text)
+        for rows in (4, 24):
+            terminal.resize(rows, 80)
+            before = len(terminal.raw)
+            terminal.until(lambda t, before=before: b"slow/1" in t.raw[before:])  # type: ignore[misc]  # mypy: defaults of lambdas
+        terminal.until(lambda t: "waiting" in t.text)
+        assert terminal.text.count("slow/1") == 1
+        terminal.press(b"\x03")
+        assert terminal.exit_status() == 4

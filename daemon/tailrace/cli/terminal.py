@@ -57,7 +57,9 @@ class Terminal:
         self._sending: asyncio.Task[None] | None = None
         self._symbols = symbols_for(console)
         self._changed = asyncio.Event()
-        self._painted: tuple[int, list[int]] = (0, [])  # width, and the cells of each row
+        self._size = (0, 0)
+        self._painted: list[int] = []  # the cells of each row
+        self._above: list[int] = []  # likewise, of old rows that a low window has scrolled away
         self._live = Live(
             console=console, auto_refresh=False, transient=True, redirect_stdout=False,
             redirect_stderr=False,
@@ -139,31 +141,38 @@ class Terminal:
         if not self._model.snapshot.steps:
             return
         width, height = self._console.size
-        self._undo_reflow(width)
+        if (width, height) != self._size:
+            self._undo_resize(width, height)
         frame = Frame(
             width=max(width - 1, 1), height=max(height - 1, 1), now=time.time(),
             symbols=self._symbols, hint=self._hint, asking=self._asking,
             can_answer=self._answer is not None and self._keyboard.can_type,
         )  # fmt: skip
         rows = [text_of(line, frame.width) for line in lay_out(self._model, frame)]
-        self._painted = (width, [row.cell_len for row in rows])
+        self._painted = [row.cell_len for row in rows]
         self._live.update(Group(*rows), refresh=True)
 
-    def _undo_reflow(self, width: int) -> None:
-        """Go to where the picture begins now, if a narrower window has broken its rows in two.
+    def _undo_resize(self, width: int, height: int) -> None:
+        """Go to where the picture begins now, if another size of the window has moved its rows.
 
-        rich goes up as many rows as it has written, and clears them; terminals
-        that reflow have more. So wipe them all, and stand where rich will go up
-        to the first.
+        rich goes up as many rows as it has written, and clears them. Terminals
+        that reflow have more where the window is narrower. Where it is lower, rows
+        have gone up to what can only be scrolled to, and come back with the room.
+        So wipe them all, and stand where rich will go up to the first.
         """
-        before, cells = self._painted
-        rows = sum(max(1, -(-cell // width)) for cell in cells)
-        extra = rows - len(cells)
-        if width >= before or extra <= 0:
+        self._size = (width, height)
+        old = [*self._above, *self._painted]
+        rows = [max(1, -(-cells // width)) for cells in old]
+        count, written = sum(rows), len(self._painted)
+        gone = 0
+        while sum(rows[gone:]) > height:
+            gone += 1
+        self._above = old[:gone]
+        if count <= written:
             return
         wipe: list[tuple[ControlType, int]] = [(ControlType.ERASE_IN_LINE, 2)]
         up = [(ControlType.CURSOR_UP, 1), *wipe]
-        down = [(ControlType.CURSOR_DOWN, len(cells) - 1)] if len(cells) > 1 else []
+        down = [(ControlType.CURSOR_DOWN, written - 1)] if written > 1 else []
         self._console.control(
-            Control(ControlType.CARRIAGE_RETURN, *wipe, *(up * (rows - 1)), *down)
+            Control(ControlType.CARRIAGE_RETURN, *wipe, *(up * (count - 1)), *down)
         )
