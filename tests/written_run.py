@@ -30,10 +30,12 @@ class WrittenRun:
         now = time.time() if self.now is None else self.now
         return self.journal.append(wire.timestamp(now), {"event": event, **fields})
 
-    def plan(self, graph: dict[str, list[str]], **fields: Any) -> None:
+    def plan(
+        self, graph: dict[str, list[str]], labels: dict[str, str] | None = None, **fields: Any
+    ) -> None:
         """Append ``plan`` and ``queued``, and write ``run.json``."""
         pipeline = self.ref.split("/")[0]
-        self.labels = {step: step.capitalize() for step in graph}
+        self.labels = labels or {step: step.capitalize() for step in graph}
         steps = tuple(
             StepPlan(id=i, base=i, label=i, needs=tuple(n), action=RunAction(script="true"))
             for i, n in graph.items()

@@ -210,3 +210,44 @@ def test_a_narrow_window_leaves_out_bars(written: WrittenRun) -> None:
     written.step_started("a")
     written.progress("a", percent=7.4)
     assert picture(written, width=39)[1] == "└─ ⠋ A   7%                       10.0s"
+
+
+LONG = "A label that goes on and on, longer than any cause that one would like to read"
+
+
+def labelled(written: WrittenRun, labels: dict[str, str]) -> None:
+    """Plan steps with labels of their own, each of which needs the one before."""
+    ids = list(labels)
+    written.plan({step: ids[:n][-1:] for n, step in enumerate(ids)}, labels)
+    written.started()
+
+
+def test_a_long_label_is_cut_before_the_cause(written: WrittenRun) -> None:
+    """As far as needed in the end; while it may change, to the column that all labels have."""
+    labelled(written, {"a": LONG, "b": LONG, "c": LONG})
+    written.step_started("a")
+    written.step_finished("a", "error", cause="exit status 3", returncode=3)
+    written.step_started("b")
+    written.progress("b", percent=50.0, note="half of it")
+    assert picture(written)[1:] == [
+        "├─ ✗ A label that goes on and on, longer than any ca…  exit status 3       1.2s",
+        "├─ ⠋ A label that goes on and on, l…  ━━━━━━━━━━━━━━━━━━━  50%  half of…  10.0s",
+        "└─ ○ A label that goes on and on, l…  needs A label that goes on and on, longe…",
+    ]
+
+
+def test_ids_stand_beside_labels_that_tell_something_else(written: WrittenRun) -> None:
+    """They are what causes and commands name; under way only where the window is wide."""
+    labelled(written, {"lint": "Reading the code", "unit-tests": "Unit tests", "pack": "Packing"})
+    written.step_started("lint")
+    written.step_finished("lint")
+    written.step_started("unit-tests")
+    written.step_finished("unit-tests", "error", cause="exit status 1", returncode=1)
+    assert picture(written, width=99)[3] == "└─ ○ Packing"
+    assert picture(written, width=100)[3] == "└─ ○ Packing           pack"
+    rows = drawn(lay_out_end(model_of(written), Frame(width=79, height=23, now=NOW + 10)), 79)
+    assert rows[1:] == [
+        "├─ ✓ Reading the code  lint                                                1.2s",
+        "├─ ✗ Unit tests              exit status 1                                 1.2s",
+        "└─ ○ Packing           pack",
+    ]

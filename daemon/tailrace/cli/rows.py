@@ -6,7 +6,7 @@ may hold colours, nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from rich.cells import cell_len, set_cell_size
@@ -18,6 +18,8 @@ from tailrace.cli.visible import visible
 from tailrace.core.events import Cost, Progress
 from tailrace.core.run import StepState
 from tailrace.core.units import format_cost, format_duration, format_size, format_usd
+
+_RIGHT: Final = 11  # cells of the longest time at the right edge, and of the blanks before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +114,27 @@ class Frame:
     asking: Asking | None = None  # the question above it
     can_answer: bool = False  # whether it is answered by typing here
     labels: int = 0  # cells of the column that labels are in
+    ids: int = 0  # likewise of ids, where they are shown
 
 
-def with_label_column(steps: list[StepState], width: int) -> int:
-    """Return the cells that labels get, so that what follows them stands in a column."""
-    longest = max((cell_len(_one_line(step.label)) for step in steps), default=0)
-    return min(longest, max(8, int(width * 0.4)))
+def with_columns(frame: Frame, steps: list[StepState], *, ids_from: int) -> Frame:
+    """Return the frame with the cells that labels and ids get, so that what follows is in a column.
+
+    Commands and causes name a step by its id; where labels differ, it has a column of
+    its own in windows of *ids_from* cells or more.
+    """
+    labels = max((cell_len(_clean(step.label)) for step in steps), default=0)
+    ids = max((cell_len(_own_id(step)) for step in steps), default=0)
+    return replace(
+        frame,
+        labels=min(labels, max(8, int(frame.width * 0.4))),
+        ids=min(ids, max(8, int(frame.width * 0.2))) if frame.width >= ids_from else 0,
+    )
+
+
+def _own_id(step: StepState) -> str:
+    """Return what a step is called elsewhere, if its label doesn't say."""
+    return "" if step.label.lower().replace(" ", "-") == step.id.lower() else _clean(step.id)
 
 
 def spelled(value: object) -> str:
@@ -149,10 +166,10 @@ def root_line(model: Model, frame: Frame) -> Line:
     for name, value in run.params.items():
         if value not in (None, ""):
             line.add(f"{dot}{name}={_clean(spelled(value))}", "dim")
-    elapsed = run.duration_ms
-    if elapsed is None and (begun := run.started_at or run.created_at):
-        elapsed = _since(begun, frame.now)
-    line.right = short_duration(elapsed) if elapsed is not None else ""
+    if run.duration_ms is not None:
+        line.right = _duration(run.duration_ms)
+    elif begun := run.started_at or run.created_at:
+        line.right = short_duration(_since(begun, frame.now))
     return line
 
 
@@ -162,11 +179,11 @@ def step_line(model: Model, step: StepState, frame: Frame) -> Line:
         return _finished_line(step, model.of(step.id), frame)
     line = Line().add(_sign(step.status, frame), STYLES.get(step.status, "")).add(" ")
     if step.status == "pending":
-        if waits := _waits_for(model, step):
-            return line.add(f"{_label(step, frame)}  needs {waits}", "dim")
-        return line.add(_clean(step.label), "dim")
+        waits = f"needs {waits}" if (waits := _waits_for(model, step)) else ""
+        _add_name(line, step, frame, waits, "dim")
+        return line.add(f"  {waits}" if waits else "", "dim")
     live = model.of(step.id)
-    line.add(_label(step, frame))
+    _add_name(line, step, frame, None)
     if step.attempt > 1:
         line.add(f"  attempt {step.attempt}", "warn")
     if step.status == "running":
@@ -198,12 +215,13 @@ def _finished_line(step: StepState, live: Live, frame: Frame) -> Line:
         said.append(f"{finished.attempt} attempts")
     if live.said.counted:
         said.append(live.said.counted)
-    line.add(_label(step, frame) if said else _clean(step.label))
+    text = frame.symbols.dot.join(said)
+    _add_name(line, step, frame, text)
     if said:
         tone = "dim" if finished.status in ("success", "skipped") else style
-        line.add("  " + frame.symbols.dot.join(said), tone)
+        line.add(f"  {text}", tone)
     if finished.status != "skipped" and not finished.reused:
-        line.right = short_duration(finished.duration_ms)
+        line.right = _duration(finished.duration_ms)
     return line
 
 
@@ -251,9 +269,26 @@ def fault_line(text: str) -> Line:
     return Line().add(_clean(text), "bad")
 
 
-def _label(step: StepState, frame: Frame) -> str:
-    label = _clean(step.label)
-    return set_cell_size(label, max(frame.labels, cell_len(label)))
+def _add_name(
+    line: Line, step: StepState, frame: Frame, follows: str | None, style: str = ""
+) -> None:
+    """Add a step's label and id; a long label is cut where it would drive out what *follows*.
+
+    None is what changes as time goes on: it stays in its column.
+    """
+    label, step_id = _clean(step.label), _own_id(step) if frame.ids else ""
+    room = frame.labels
+    if follows is not None:
+        beside = len(frame.symbols.last) + 2 + (frame.ids + 2 if frame.ids else 0) + _RIGHT
+        room = max(room, frame.width - beside - (cell_len(follows) + 2 if follows else 0))
+    if frame.labels and cell_len(label) > room:
+        label = set_cell_size(label, room - 1).rstrip() + frame.symbols.ellipsis
+    if follows != "" or step_id:
+        label = set_cell_size(label, max(frame.labels, cell_len(label)))
+    line.add(label, style)
+    if follows != "" and frame.ids:
+        step_id = set_cell_size(step_id, max(frame.ids, cell_len(step_id)))
+    line.add(f"  {step_id}" if step_id else "", "dim")
 
 
 def _waits_for(model: Model, step: StepState) -> str:
@@ -290,6 +325,11 @@ def _clean(text: str | None) -> str:
 
 def _one_line(text: str) -> str:
     return text.replace("\n", " ")
+
+
+def _duration(ms: int) -> str:
+    """Return how long something took that is over."""
+    return short_duration(ms) if ms >= 1_000 else format_duration(ms)
 
 
 def _since(t: str, now: float) -> int:

@@ -108,7 +108,7 @@ async def _show(session: Session, name: str) -> None:
         for row in open_question(prompt, view.ref, frame):
             console.print(text_of(row, frame.width if row.right else None), soft_wrap=True)
     asked = f"{view.id}  asked for by {visible(view.by) or 'nobody named'} via {view.via}"
-    line = Line().add(f"{asked} at {view.created_at}", "dim")
+    line = Line().add(f"{asked} at {view.created_at[:19]}Z", "dim")
     console.print()
     console.print(text_of(line), soft_wrap=True)
     if view.retry_of:

@@ -8,7 +8,7 @@ is over.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from tailrace.cli.model import Model
@@ -24,7 +24,7 @@ from tailrace.cli.rows import (
     root_line,
     step_line,
     survivors_line,
-    with_label_column,
+    with_columns,
 )
 from tailrace.cli.visible import visible
 from tailrace.core.events import Cost
@@ -45,7 +45,7 @@ def lay_out(model: Model, frame: Frame) -> list[Line]:
     may be about that. A question that the run asks stands below, in half of the rows at most.
     """
     steps = _present(model)
-    frame = replace(frame, labels=with_label_column(steps, frame.width))
+    frame = with_columns(frame, steps, ids_from=100)
     asked = question_rows(frame.asking, model.snapshot.ref, frame) if frame.asking else []
     asked = _fitting(asked, max(frame.height // 2, 3))
     below = {step.id: _below(model, step, frame) for step in steps if step.status in _BUSY}
@@ -91,7 +91,7 @@ def _below(model: Model, step: StepState, frame: Frame) -> tuple[list[Line], lis
 def lay_out_end(model: Model, frame: Frame) -> list[Line]:
     """Return the rows for a run that has ended: every step, and the last words of failed ones."""
     steps = _present(model)
-    frame = replace(frame, labels=with_label_column(steps, frame.width))
+    frame = with_columns(frame, steps, ids_from=60)
     rows = []
     for step in steps:
         below = end_rows(model.of(step.id).said, frame)
