@@ -330,3 +330,45 @@ def test_completion_knows_the_commands(site: Site) -> None:
         "x", _TAILRACE_COMPLETE="bash_complete", COMP_WORDS="tailrace ru", COMP_CWORD="1"
     )
     assert {"plain,run", "plain,runs"} <= set(done.stdout.split())
+
+
+def completed(site: Site, *words: str, **env: str) -> list[str]:
+    """What bash is offered for the last of these words."""
+    done = site.tailrace(
+        "x", _TAILRACE_COMPLETE="bash_complete", COMP_WORDS=" ".join(("tailrace", *words)),
+        COMP_CWORD=str(len(words)), **env,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_completion_knows_what_is_there(site: Site) -> None:
+    """Pipelines, runs, steps, files, statuses; of paths it tells the shell that they are some."""
+    assert completed(site, "show", "") == []
+    assert not site.state.path.exists()
+    site.pipeline(
+        "hello", "steps: {a: {run: 'echo x > $TAILRACE_ARTIFACTS/f'}, ab: {run: 'true'}}\n"
+    )
+    site.pipeline("other", "steps: {a: {run: 'true'}}\n")
+    assert site.tailrace("run", "hello").returncode == 0
+    assert completed(site, "run", "h") == ["plain,hello"]
+    assert completed(site, "run", "./p") == ["file,./p"]
+    assert completed(site, "runs", "--pipeline", "") == ["plain,hello", "plain,other"]
+    assert completed(site, "runs", "--status", "s") == ["plain,success"]
+    assert completed(site, "show", "") == ["plain,hello/1", "plain,latest"]
+    assert completed(site, "skip", "hello/1", "a") == ["plain,a", "plain,ab"]
+    assert completed(site, "tail", "--step", "ab") == ["plain,ab"]
+    assert completed(site, "retry", "hello/1", "--from", "") == [
+        "plain,failed", "plain,start", "plain,a", "plain,ab",
+    ]  # fmt: skip
+    assert completed(site, "artifacts", "hello/1", "--get", "") == ["plain,f"]
+    assert completed(site, "validate", "p") == ["file,p"]
+    assert completed(site, "--state", "p") == ["dir,p"]
+
+
+def test_completion_keeps_silent_where_it_can_not_know(site: Site) -> None:
+    """An unknown run or command, a daemon out of reach, settings with mistakes."""
+    assert completed(site, "skip", "nope/1", "") == []
+    assert completed(site, "rnu", "") == []
+    assert completed(site, "show", "", TAILRACE_URL="http://127.0.0.1:1") == []
+    assert completed(site, "show", "", TAILRACE_MAX_RUNS="x") == []

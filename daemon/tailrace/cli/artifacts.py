@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tailrace.cli import completing
 from tailrace.cli.main import global_options
 from tailrace.cli.session import Session, current, run_async
 from tailrace.whole_file import written_whole
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
-@click.option("--get", "name", metavar="NAME", help="Get this file.")
+@click.argument("run_name", metavar="RUN", shell_complete=completing.runs)
+@click.option(
+    "--get", "name", metavar="NAME", shell_complete=completing.files, help="Get this file."
+)
 @click.option("-o", "--output", type=click.Path(readable=False), metavar="FILE",
               help="Write it there; - is standard output.")  # fmt: skip
 @global_options

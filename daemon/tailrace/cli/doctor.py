@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from tailrace.cli import completing
 from tailrace.cli.main import global_options
 from tailrace.cli.run import is_path
 from tailrace.cli.session import Session, current, run_async
@@ -24,7 +25,8 @@ _STYLES: Final = {"ok": "good", "warning": "warn", "problem": "bad"}
 
 
 @click.command()
-@click.argument("names", metavar="[PIPELINE]…", nargs=-1)
+@click.argument("names", metavar="[PIPELINE]…", nargs=-1,
+                shell_complete=completing.pipelines_or_paths)  # fmt: skip
 @click.option("--local", is_flag=True, help="Look from here, even if a daemon runs.")
 @global_options
 def doctor(names: Sequence[str], local: bool) -> int:

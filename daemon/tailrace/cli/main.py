@@ -221,6 +221,8 @@ def _run() -> int:
         _drop_output()
         return 128 + signal.SIGPIPE
     except Exception as exc:  # noqa: BLE001 - the boundary: every error becomes one clear line
+        if "_TAILRACE_COMPLETE" in os.environ:
+            return 1  # a shell asks, in the middle of a line
         from tailrace.cli.failure import report
 
         if isinstance(exc, OSError):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tailrace.cli import completing
 from tailrace.cli.main import global_options
 from tailrace.cli.session import Session, current, run_async
 from tailrace.cli.source import Asked, Source
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("pipeline")
+@click.argument("pipeline", shell_complete=completing.pipelines_or_paths)
 @click.option(
     "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A param's value."
 )
@@ -71,9 +72,9 @@ async def _run(session: Session, asked: Asked, *, local: bool, detach: bool, pla
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@click.argument("run_name", metavar="RUN", shell_complete=completing.runs)
 @click.option("--from", "start", default="failed", show_default=True, metavar="failed|start|STEP",
-              help="Where to begin.")  # fmt: skip
+              shell_complete=completing.starts, help="Where to begin.")  # fmt: skip
 @click.option("--detach", is_flag=True, help="Print the new run's ref and leave; it goes on.")
 @click.option("--plain", is_flag=True, help="Print lines, also in a terminal.")
 @global_options

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tailrace.cli import completing
 from tailrace.cli.main import global_options
 from tailrace.cli.session import Session, current, run_async
 
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--pipeline", metavar="NAME", help="Only this pipeline's.")
-@click.option("--status", metavar="STATUS", help="Only those with this status.")
+@click.option("--pipeline", metavar="NAME", shell_complete=completing.pipelines,
+              help="Only this pipeline's.")  # fmt: skip
+@click.option("--status", metavar="STATUS", shell_complete=completing.statuses,
+              help="Only those with this status.")  # fmt: skip
 @click.option("-n", "--limit", default=20, show_default=True, metavar="N", help="How many.")
 @click.option("--cursor", metavar="CURSOR", help="The next page, as --json names it.")
 @global_options
@@ -73,7 +76,7 @@ def _row(run: wire.RunSummary, now: float) -> list[Line]:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@click.argument("run_name", metavar="RUN", shell_complete=completing.runs)
 @global_options
 def show(run_name: str) -> None:
     """Show a run: its steps, times and artifacts."""

@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from tailrace.cli import completing
 from tailrace.cli.main import global_options
 from tailrace.cli.session import Session, current, run_async
 
@@ -33,7 +34,7 @@ DURATION: Final = _Duration()
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@click.argument("run_name", metavar="RUN", shell_complete=completing.runs)
 @click.option("--reason", metavar="TEXT", help="Why; it is kept in the run.")
 @global_options
 def cancel(run_name: str, reason: str | None) -> None:
@@ -53,7 +54,7 @@ async def _cancel(session: Session, name: str, reason: str | None) -> None:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@click.argument("run_name", metavar="RUN", shell_complete=completing.runs)
 @global_options
 def pause(run_name: str) -> None:
     """Freeze a run: its processes stand still, and no step begins.
@@ -71,7 +72,7 @@ async def _pause(session: Session, name: str) -> None:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@click.argument("run_name", metavar="RUN", shell_complete=completing.runs)
 @global_options
 def resume(run_name: str) -> None:
     """Go on with a paused run."""
@@ -86,8 +87,8 @@ async def _resume(session: Session, name: str) -> None:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
-@click.argument("step")
+@click.argument("run_name", metavar="RUN", shell_complete=completing.runs)
+@click.argument("step", shell_complete=completing.steps)
 @click.argument("by", metavar="DURATION", type=DURATION)
 @global_options
 def extend(run_name: str, step: str, by: str) -> None:
@@ -107,8 +108,8 @@ async def _extend(session: Session, name: str, step: str, by: str) -> None:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
-@click.argument("prompt")
+@click.argument("run_name", metavar="RUN", shell_complete=completing.runs)
+@click.argument("prompt", shell_complete=completing.questions)
 @click.argument("text")
 @global_options
 def answer(run_name: str, prompt: str, text: str) -> None:
@@ -128,8 +129,8 @@ async def _answer(session: Session, name: str, prompt: str, text: str) -> None:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
-@click.argument("step")
+@click.argument("run_name", metavar="RUN", shell_complete=completing.runs)
+@click.argument("step", shell_complete=completing.steps)
 @global_options
 def skip(run_name: str, step: str) -> None:
     """Skip a step of a live run.
@@ -148,7 +149,8 @@ async def _skip(session: Session, name: str, step: str) -> None:
 
 
 @click.command()
-@click.argument("run_names", metavar="RUN…", nargs=-1, required=True)
+@click.argument("run_names", metavar="RUN…", nargs=-1, required=True,
+                shell_complete=completing.runs)  # fmt: skip
 @global_options
 def rm(run_names: Sequence[str]) -> None:
     """Delete finished runs with all their files."""

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from tailrace.cli import completing
 from tailrace.cli.main import global_options
 from tailrace.cli.session import Session, current, run_async
 
@@ -25,8 +26,9 @@ class _Wanted:
 
 
 @click.command()
-@click.argument("run_name", metavar="[RUN]", default="latest")
-@click.option("--step", metavar="STEP", help="Only this step's output.")
+@click.argument("run_name", metavar="[RUN]", default="latest", shell_complete=completing.runs)
+@click.option("--step", metavar="STEP", shell_complete=completing.steps,
+              help="Only this step's output.")  # fmt: skip
 @click.option("-n", "--lines", type=click.IntRange(min=0), metavar="N",
               help="Begin with the last N lines.")  # fmt: skip
 @click.option("--no-follow", is_flag=True, help="Show what is there, and end.")

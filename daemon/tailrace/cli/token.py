@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tailrace.cli import completing
 from tailrace.cli.main import global_options
 from tailrace.cli.session import current
 
@@ -42,8 +43,9 @@ def _store() -> Iterator[TokenStore]:
 @click.option("--scope", "scopes", multiple=True, default=("read",), show_default=True,
               type=click.Choice(["read", "run", "admin"]), help="What it may do.")  # fmt: skip
 @click.option(
-    "--pipeline", "only", multiple=True, metavar="NAME", help="Only this pipeline's runs."
-)
+    "--pipeline", "only", multiple=True, metavar="NAME", shell_complete=completing.pipelines,
+    help="Only this pipeline's runs.",
+)  # fmt: skip
 @click.option("--expires", metavar="DURATION", help="When it ends, such as 30d; never by default.")
 @global_options
 def create(
