@@ -77,6 +77,8 @@ def test_global_options_may_stand_before_and_after_the_command(site: Site) -> No
         (["runs", "--config", "missing"], 2, "missing: No such file or directory"),
         (["run", "./x.yaml", "--url", "http://127.0.0.1:1"], 2, "'./x.yaml' is a file here"),
         (["open"], 3, "no daemon runs on"),
+        (["open", "--url", "http://127.0.0.1:1"], 3, "http://127.0.0.1:1 can't be reached: "),
+        (["open", "--url", "ftp://x"], 2, "'ftp://x' is no address of a daemon"),
         (["token", "create", "a b"], 2, "'a b' is no name"),
         (["token", "create", "a", "--expires", "soon"], 2, "--expires soon: write a duration"),
         (["token", "revoke", "nobody"], 2, "there is no token 'nobody'"),
@@ -111,12 +113,6 @@ def test_a_mistake_gets_one_clear_line(site: Site, args: list[str], status: int,
     assert said in done.stderr
     assert all(line.startswith("tailrace: ") for line in done.stderr.splitlines())
     assert "Traceback" not in done.stderr
-
-
-def test_a_mistake_in_an_address_of_the_environment_is_told_alike(site: Site) -> None:
-    """`gc` deletes nothing here where another daemon is meant."""
-    done = site.tailrace("gc", TAILRACE_URL="http://127.0.0.1:1")
-    assert (done.returncode, "leave --url and $TAILRACE_URL out" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("args", [[], ["token"]])

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -203,9 +204,11 @@ def open_page() -> None:
 
 
 def _page(session: Session) -> str:
+    from tailrace.client.answers import checked
     from tailrace.errors import UnreachableError
 
     if session.url:
+        _reach(checked(session.url))
         token = os.environ.get("TAILRACE_TOKEN")
         return f"{session.url.rstrip('/')}/" + (f"?token={token}" if token else "")
     state = session.state()
@@ -216,5 +219,22 @@ def _page(session: Session) -> str:
         raise UnreachableError(
             f"no daemon runs on {state.path}; start one with `tailrace serve`"
         ) from None
+    _reach(f"http://{address}")
     base = session.settings.public_url or f"http://{address}"
     return f"{base.rstrip('/')}/?token={token}"
+
+
+def _reach(url: str) -> None:
+    """Look whether somebody listens there: a browser would show a page of its own about it."""
+    from urllib.parse import urlsplit
+
+    from tailrace.errors import UnreachableError
+
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=10).close()
+    except OSError as exc:
+        raise UnreachableError(
+            f"the daemon at {url} can't be reached: {exc.strerror or exc}; is it running?"
+        ) from None

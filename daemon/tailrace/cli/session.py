@@ -71,12 +71,13 @@ class Session:
         """Return the state folder for what no daemon is asked for.
 
         Raises:
-            click.UsageError: a daemon's address was given, and it may keep another one.
+            click.UsageError: ``--url`` was given. The variable doesn't count: it may well name
+                the daemon of this folder.
         """
-        if self.url:
+        if self._options.url:
             raise click.UsageError(
-                f"it works on a state folder of this machine, not on {self.url}; leave --url and "
-                "$TAILRACE_URL out, or call it where that daemon runs"
+                "it works on a state folder of this machine, never on another daemon's; leave "
+                "--url out, or call it where that daemon runs"
             )
         return self.state()
 
