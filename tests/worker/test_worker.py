@@ -256,6 +256,21 @@ async def test_a_command_with_an_id_is_answered_the_same_by_the_next_worker(yard
         assert (await worker.steer(run_id, cancel(id="ann:d"))).status == "conflict"
 
 
+async def test_a_run_is_steered_though_answers_can_not_be_kept(yard: Yard) -> None:
+    """Its runner remembers while it lives; nobody must be kept from stopping it."""
+    yard.pipeline("build", "trap '' TERM\n" + WAIT, **FILE)
+    async with yard.worker() as worker:
+        run_id = await start(worker, "build")
+        await running(worker, run_id)
+        state_db = yard.state.state_db
+        state_db.with_name("state.db-wal").write_bytes(b"")
+        state_db.write_bytes(b"\xa5" * state_db.stat().st_size)
+        done = await worker.steer(run_id, cancel(id="ann:c"))
+        assert done.status == "done"
+        assert await worker.steer(run_id, cancel(id="ann:c")) == done
+        assert await ended(worker, run_id) == "aborted"
+
+
 async def test_a_reason_with_a_secret_is_masked_though_no_runner_lives(yard: Yard) -> None:
     """The worker ends a queued run itself, and writes no more than a runner would."""
     yard.pipeline("build", WAIT, **FILE, secrets="[TOKEN]")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
+import structlog
 
 from tailrace import wire
 from tailrace.core.events import Control
@@ -22,6 +24,8 @@ from tailrace.worker.live import LiveRun
 from tailrace.worker.lives import Lives
 from tailrace.worker.queue import Queue
 from tailrace.worker.unstarted import Reason, end_unstarted
+
+log = structlog.get_logger()
 
 _ANSWER_S: Final = 5.0  # a runner that starts listens within this
 _PAUSE_S: Final = 0.02
@@ -77,12 +81,17 @@ class Steering:
             reply = await ask_runner(live, command) if live else has_ended(row.ref, row.status)
         if command.id is not None and reply.status in ("done", "unchanged"):
             asked = wire.asked_digest(command).hex()
-            self._answers.keep(_key(run_id, command.id), asked, wire.encode_json(reply))
+            with _unless_unusable(run_id):
+                self._answers.keep(_key(run_id, command.id), asked, wire.encode_json(reply))
         return reply
 
     def _known(self, run_id: str, command: wire.Command) -> wire.Reply | None:
         """Return the answer that this command got before; an id given to another is refused."""
-        if command.id is None or not (found := self._answers.known(_key(run_id, command.id))):
+        found = None
+        if command.id is not None:
+            with _unless_unusable(run_id):
+                found = self._answers.known(_key(run_id, command.id))
+        if found is None:
             return None
         asked, answer = found
         if asked != wire.asked_digest(command).hex():
@@ -99,6 +108,15 @@ class Steering:
             reason=command.reason and rules.mask_text(command.reason),
             by=rules.mask_text(command.by),
         )
+
+
+@contextlib.contextmanager
+def _unless_unusable(run_id: str) -> Iterator[None]:
+    """Steer on where ``state.db`` can't be used: while a run lives, its runner remembers too."""
+    try:
+        yield
+    except UnavailableError as exc:
+        log.warning("answers_unusable", run_id=run_id, reason=str(exc))
 
 
 def _key(run_id: str, command_id: str) -> str:
