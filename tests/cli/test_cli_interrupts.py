@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -69,3 +71,62 @@ def test_a_detached_run_that_waits_for_its_turn_can_be_cancelled(
     assert read_snapshot(second).status == "aborted"
     assert not is_held(second.lock)
     assert site.tailrace("show", "grp/1", "--json").stdout.count('"status":"running"') == 2
+
+
+def python(site: Site, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that uses the command line's own parts."""
+    return subprocess.run(
+        [sys.executable, "-c", script], env=site.env, cwd=site.folder, capture_output=True,
+        text=True, timeout=40,
+    )  # fmt: skip
+
+
+EARLY = """
+import contextlib, signal
+from tailrace.cli.main import Globals
+from tailrace.cli.run import _run
+from tailrace.cli.session import Session, run_async
+from tailrace.cli.source import Asked
+
+class Interrupted(Session):
+    @contextlib.asynccontextmanager
+    async def source(self, *, local=False):
+        async with super().source(local=local) as found:
+            signal.raise_signal(signal.SIGINT)
+            yield found
+
+session = Interrupted(Globals())
+run_async(_run(session, Asked(pipeline="slow"), local=True, detach=False, plain=True))
+"""
+
+
+def test_a_ctrl_c_just_before_starts_no_run(site: Site) -> None:
+    """asyncio delivers it where somebody waits, which must not be behind the start."""
+    site.pipeline("slow", SLOW)
+    done = python(site, EARLY)
+    assert "KeyboardInterrupt" in done.stderr
+    assert list(site.state.runs.glob("*")) == []
+
+
+AT_ONCE = """
+import asyncio
+from tailrace.cli.main import Globals
+from tailrace.cli.session import Session
+from tailrace.cli.source import Asked
+
+async def work():
+    async with Session(Globals()).source(local=True) as source:
+        await source.start(Asked(pipeline="grp"))
+        second, _ = await source.start(Asked(pipeline="grp"))
+        await source.cancel(second)
+        print((await source.view(second)).status)
+
+asyncio.run(work())
+"""
+
+
+def test_a_run_is_cancelled_before_its_wait_has_begun(site: Site) -> None:
+    """A task that is cancelled at once never runs; the run's lock is let go all the same."""
+    site.pipeline("grp", GROUP)
+    done = python(site, AT_ONCE)
+    assert (done.stdout, done.stderr) == ("aborted\n", "")

@@ -126,6 +126,10 @@ class Interrupts:
             if task is not None:
                 task.cancel()
 
+    async def begin(self) -> None:
+        """Let a Ctrl-C of before take effect, which asyncio keeps until somebody waits."""
+        await asyncio.sleep(0)
+
     def know(self, run_id: str, ref: str) -> None:
         """Learn which run it is."""
         self._ref = ref

@@ -59,6 +59,7 @@ async def _run(session: Session, asked: Asked, *, local: bool, detach: bool, pla
 
     async with session.source(local=local) as source:
         with Interrupts(source) as interrupts:
+            await interrupts.begin()
             run_id, reason = await source.start(asked)
             if run_id is not None:
                 return await _go_on(session, source, run_id, interrupts, detach=detach, plain=plain)
@@ -90,6 +91,7 @@ async def _retry(session: Session, name: str, start: str, *, detach: bool, plain
     async with session.source() as source:
         old_id = await source.resolve(name)
         with Interrupts(source) as interrupts:
+            await interrupts.begin()
             run_id = await source.retry(old_id, start)
             return await _go_on(session, source, run_id, interrupts, detach=detach, plain=plain)
 

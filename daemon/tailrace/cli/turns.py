@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -57,9 +58,12 @@ class Turns:
         if not rivals:
             self._spawn(accepted)
         else:
-            self._waiting[new.run_id] = asyncio.create_task(
+            task = asyncio.create_task(
                 self._start_in_turn(accepted, new, rivals), name=f"start {new.run_id}"
             )
+            # Not in the task itself: one that is cancelled early never begins.
+            task.add_done_callback(functools.partial(_let_go, accepted))
+            self._waiting[new.run_id] = task
         return new.run_id, None
 
     def _rivals(self, new: Entry) -> list[Entry]:
@@ -73,14 +77,10 @@ class Turns:
         return [entry for entry in entries if entry.excludes == new.excludes]
 
     async def _start_in_turn(self, accepted: Accepted, new: Entry, rivals: list[Entry]) -> None:
-        try:
-            if new.on_conflict == "cancel-running":
-                await asyncio.gather(*(self._replace(rival, new) for rival in rivals))
-            while self._any_lives(rivals):  # noqa: ASYNC110 - they are other processes
-                await asyncio.sleep(_LOOK_S)
-        except asyncio.CancelledError:
-            os.close(accepted.lock_fd)
-            raise
+        if new.on_conflict == "cancel-running":
+            await asyncio.gather(*(self._replace(rival, new) for rival in rivals))
+        while self._any_lives(rivals):  # noqa: ASYNC110 - they are other processes
+            await asyncio.sleep(_LOOK_S)
         del self._waiting[new.run_id]
         self._spawn(accepted)
 
@@ -126,3 +126,9 @@ class Turns:
         for run_id in list(self._waiting):
             await self.leave(run_id)
             self._end(self._state.run(run_id))
+
+
+def _let_go(accepted: Accepted, task: asyncio.Task[None]) -> None:
+    """Let go the lock of a run that isn't to be started, so that its end can be written."""
+    if task.cancelled():
+        os.close(accepted.lock_fd)
