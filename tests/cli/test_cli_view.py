@@ -228,6 +228,7 @@ def test_a_long_label_is_cut_before_the_cause(written: WrittenRun) -> None:
     written.step_started("a")
     written.step_finished("a", "error", cause="exit status 3", returncode=3)
     written.step_started("b")
+    assert picture(written)[2].startswith(f"├─ ⠋ {LONG[:50]}")
     written.progress("b", percent=50.0, note="half of it")
     assert picture(written)[1:] == [
         "├─ ✗ A label that goes on and on, longer than any ca…  exit status 3       1.2s",

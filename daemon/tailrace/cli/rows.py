@@ -183,15 +183,17 @@ def step_line(model: Model, step: StepState, frame: Frame) -> Line:
         _add_name(line, step, frame, waits, "dim")
         return line.add(f"  {waits}" if waits else "", "dim")
     live = model.of(step.id)
-    _add_name(line, step, frame, None)
+    now = Line()
     if step.attempt > 1:
-        line.add(f"  attempt {step.attempt}", "warn")
+        now.add(f"  attempt {step.attempt}", "warn")
     if step.status == "running":
-        _add_activity(line, live, frame)
+        _add_activity(now, live, frame)
     elif step.status == "retrying":
-        _add_wait(line, live, frame)
+        _add_wait(now, live, frame)
     else:
-        line.add(f"  {step.status}", "warn")
+        now.add(f"  {step.status}", "warn")
+    _add_name(line, step, frame, None if now.spans else "")
+    line.spans += now.spans
     if step.started_at:
         line.right = short_duration(_since(step.started_at, frame.now))
     return line
