@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mechanisms import MECHANISMS, require_mechanism
-from runs import accept, executing, plan_of, processes_of, script
+from runs import accept, execute, executing, plan_of, processes_of, script
+from tailrace import wire
 from tailrace.cgroup import cgroups_of
 from tailrace.core.plan import StepLimits
 from tailrace.rundir.layout import StateDir
@@ -16,9 +17,31 @@ COLLECTION_FAILS = """
 from tailrace.runner import collection
 
 async def collect(ctx, step, attempt):
-    raise RuntimeError("a bug in the collection")
+    if step.id == "bad":
+        raise RuntimeError("a bug at hunter22")
 
 collection.collect = collect
+"""
+
+CONDITION_FAILS = """
+from tailrace.runner import engine
+whole = engine.evaluate
+
+def evaluate(text, scope):
+    if text is not None:
+        raise RuntimeError("a bug in the condition")
+    return whole(text, scope)
+
+engine.evaluate = evaluate
+"""
+
+FINISH_FAILS = """
+from tailrace.runner.engine import Engine
+
+def finish_step(self, step, result, **more):
+    raise RuntimeError("a bug at the step's end")
+
+Engine.finish_step = finish_step
 """
 
 WATCH_FAILS = """
@@ -91,23 +114,76 @@ Engine._end = end
 """
 
 
-async def test_a_bug_in_one_step_s_room_ends_the_others_without_their_grace(
+async def test_a_bug_at_one_step_ends_that_step_and_the_graph_goes_on(
     state: StateDir, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The run can't go on: none is asked to end by itself, and none lives on."""
-    patient = "trap 'echo asked' TERM; touch ready; while :; do sleep 0.05; done"
+    """Others run to their end, and those for a failure run; the runner's log has the rest."""
     steps = (
-        script("other", patient, grace_ms=600_000),
-        script("bad", "until test -e ready; do sleep 0.01; done"),
+        script("other", "until test -e cleaned; do sleep 0.01; done; echo whole"),
+        script("bad", "echo one; echo two"),
+        script("after", "echo never", "bad"),
+        script("clean", "touch cleaned", "bad", when="failure()"),
     )
     run = accept(state, plan_of(*steps))
-    async with executing(run, altered_by=COLLECTION_FAILS) as execution:
+    async with executing(run, altered_by=COLLECTION_FAILS, secrets={"PW": "hunter22"}) as execution:
+        await execution.wait()
+
+    bad = execution.finished("bad")
+    assert (bad["status"], bad["cause_code"]) == ("error", "internal")
+    assert bad["cause"] == "internal error; see runner.log"
+    assert (bad["returncode"], bad["lines"], bad["bytes"]) == (0, 2, 8)
+    assert execution.finished("after")["status"] == "skipped"
+    assert execution.finished("clean")["status"] == "success"
+    assert execution.text("other") == "whole\n"
+    last = execution.told()[-1]
+    assert last["cause"] == "step 'bad' failed: internal error; see runner.log"
+    assert "RuntimeError: a bug at ***" in capfd.readouterr().err
+    assert processes_of(run) == []
+
+
+async def test_a_bug_at_one_condition_ends_that_step_and_the_graph_goes_on(
+    state: StateDir, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The step is an error that its `when` brought."""
+    steps = (script("bad", "echo never", when='depth == "x"'), script("other", "echo ran"))
+    execution = await execute(state, plan_of(*steps), altered_by=CONDITION_FAILS)
+
+    bad = execution.finished("bad")
+    assert (bad["status"], bad["cause_code"]) == ("error", "when")
+    assert bad["cause"] == "its `when` met an internal error; see runner.log"
+    assert execution.finished("other")["status"] == "success"
+    assert "a bug in the condition" in capfd.readouterr().err
+
+
+async def test_a_bug_of_the_run_itself_ends_every_step_that_is_open(
+    state: StateDir, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The run can't go on: no step is asked to end by itself, none lives on, each has its end."""
+    patient = "trap 'echo asked' TERM; echo up; touch ready; while :; do sleep 0.05; done"
+    steps = (
+        script("other", patient, grace_ms=600_000, allow_failure=True),
+        script("bad", "until test -e ready; do sleep 0.01; done"),
+        script("after", "echo never", "bad", label="Afterwards"),
+    )
+    run = accept(state, plan_of(*steps))
+    async with executing(run, altered_by=FINISH_FAILS) as execution:
         await execution.wait()
 
     last = execution.told()[-1]
-    assert (last["event"], last["cause_code"]) == ("summary", "internal")
-    assert "a bug in the collection" in capfd.readouterr().err
-    assert execution.text("other") == ""
+    assert (last["event"], last["status"], last["cause_code"]) == ("summary", "error", "internal")
+    times = {item["event"]: wire.parse_timestamp(item["t"]) for item in execution.told()}
+    assert last["duration_ms"] == pytest.approx(
+        1000 * (times["summary"] - times["started"]), abs=50
+    )
+    ends = [execution.finished(step) for step in ("other", "bad", "after")]
+    assert [end["status"] for end in ends] == ["error", "error", "skipped"]
+    assert [end["cause_code"] for end in ends] == ["internal"] * 3
+    assert [end["attempt"] for end in ends] == [1, 1, 0]
+    assert [end["allowed"] for end in ends] == [True, False, False]
+    assert (ends[0]["lines"], ends[0]["bytes"]) == (1, 3)
+    assert ends[2]["label"] == "Afterwards"
+    assert "a bug at the step's end" in capfd.readouterr().err
+    assert execution.text("other") == "up\n"
     assert processes_of(run) == []
 
 
@@ -119,12 +195,12 @@ async def test_the_rest_of_the_output_is_kept_where_stopping_a_step_fails(state:
         await execution.send("cancel")
         await execution.wait()
 
-    assert execution.told()[-1]["cause_code"] == "internal"
+    assert execution.finished("work")["cause_code"] == "internal"
     assert execution.text("work") == "said hunter"
     assert processes_of(run) == []
 
 
-async def test_a_limit_that_is_no_longer_watched_ends_the_run(
+async def test_a_limit_that_is_no_longer_watched_ends_the_step(
     state: StateDir, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing goes on beyond its limits unseen."""

@@ -23,6 +23,7 @@ class Ask:
     """
 
     unread = held = 0  # it has no output
+    printed = (0, 0)
     narration: None = None  # nor progress
 
     def __init__(self, ctx: RunContext, step: StepPlan, number: int, *, label: str) -> None:

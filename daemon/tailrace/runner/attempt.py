@@ -111,6 +111,11 @@ class Attempt:
         return self.output.unread if self.output is not None else 0
 
     @property
+    def printed(self) -> tuple[int, int]:
+        """The lines and bytes of its output by now."""
+        return (self.output.lines, self.output.size) if self.output is not None else (0, 0)
+
+    @property
     def held(self) -> int:
         """Bytes read and not written yet: a gauge."""
         heard = self.narration.held if self.narration is not None else 0

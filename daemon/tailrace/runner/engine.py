@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import time
+import traceback
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final
@@ -31,13 +33,15 @@ from tailrace.core.walk import (
     last_event,
 )
 from tailrace.pipeline.expressions import ConditionError, TemplateError, evaluate, render
+from tailrace.rundir.snapshot import read_snapshot
 from tailrace.runner import collection
 from tailrace.runner.attempt import AttemptResult, StopRequest
 from tailrace.runner.containment import reap_orphans
 from tailrace.runner.context import Earlier, RunContext
 from tailrace.runner.control import serve_control
 from tailrace.runner.steering import Steering
-from tailrace.runner.step_run import StepRun
+from tailrace.runner.step_run import BUG, StepRun
+from tailrace.wire import parse_timestamp
 
 _DISK_PATIENCE_S: Final = 300.0  # how long a run's end waits for a disk that takes nothing
 _DISK_AGAIN_S: Final = 0.2
@@ -172,6 +176,9 @@ class Engine:
             return evaluate(step.when, self.ctx.scope(step, functions))
         except ConditionError as exc:
             raise ConditionFailedError(str(exc)) from None
+        except Exception:  # noqa: BLE001 - the boundary of a condition: the graph goes on
+            self.ctx.log_bug(traceback.format_exc())
+            raise ConditionFailedError(f"met an {BUG}") from None
 
     def _label(self, step: StepPlan) -> str:
         try:
@@ -379,6 +386,42 @@ class Engine:
         with self.ctx.disk_guard():
             self.ctx.recorder.sync()
 
+    def give_up(self) -> None:
+        """Tell of a bug of ours that the run can't go on with: each step's end, and its own.
+
+        By what the journal says, whatever state the bug has left here.
+
+        Raises:
+            OSError: they can't be written.
+        """
+        ctx = self.ctx
+        snapshot = read_snapshot(ctx.run)
+        for step in snapshot.steps.values():
+            if step.is_final:
+                continue
+            running = self.running.get(step.id)
+            lines, size = running.printed if running is not None else (0, 0)
+            ctx.recorder.record(
+                events.StepFinished(
+                    step=step.id, label=step.label, status="error" if step.attempt else "skipped",
+                    allowed=bool(step.attempt) and ctx.plan.step(step.id).allow_failure,
+                    cause=BUG, cause_code="internal", attempt=step.attempt,
+                    duration_ms=_since(step.started_at), lines=lines, bytes=size,
+                ),
+                urgent=True,
+            )  # fmt: skip
+        verdict = Verdict(
+            status="error", message="the runner failed", cause=BUG, cause_code="internal"
+        )
+        ctx.recorder.record(
+            last_event(
+                verdict, duration_ms=_since(snapshot.started_at), file_url=ctx.file_url,
+                artifacts=tuple(item.name for item in ctx.artifacts), cost=ctx.totals.cost(),
+            ),
+            urgent=True,
+        )  # fmt: skip
+        ctx.recorder.sync()
+
     def _last(self, verdict: Verdict) -> events.Event:
         ctx = self.ctx
         duration_ms = round((self._loop.time() - self._began) * 1000)
@@ -387,3 +430,8 @@ class Engine:
             verdict, duration_ms=duration_ms, file_url=ctx.file_url, artifacts=names,
             cost=ctx.totals.cost(),
         )  # fmt: skip
+
+
+def _since(moment: str | None) -> int:
+    """Return the milliseconds since a moment that the journal tells."""
+    return 0 if moment is None else max(0, round((time.time() - parse_timestamp(moment)) * 1000))

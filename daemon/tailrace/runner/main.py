@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 
 from tailrace import wire
-from tailrace.core import events
 from tailrace.core.mask_rules import MaskRules
 from tailrace.core.plan import ParamValue, RunFile
 from tailrace.core.walk import Walk
@@ -83,7 +82,8 @@ async def _execute(
     except Exception:  # noqa: BLE001 - the boundary of a run: its watchers must see an end
         ctx.log_bug(traceback.format_exc())
         if engine.ended is None:
-            _crashed(ctx)
+            with contextlib.suppress(OSError):  # then the daemon ends it as lost
+                engine.give_up()
     finally:
         await asyncio.to_thread(ctx.mechanism.close)
         await end_descendants()
@@ -149,20 +149,6 @@ def _check_handover(file: RunFile, handover: wire.Handover) -> None:
     ]
     if problems:
         raise InvalidInputError(problems)
-
-
-def _crashed(ctx: RunContext) -> None:
-    """Tell of a bug of ours as the run's last event."""
-    with contextlib.suppress(OSError):
-        ctx.recorder.record(
-            events.Summary(
-                status="error", message="the runner failed", cause="internal error; see runner.log",
-                cause_code="internal", duration_ms=0, file_url=ctx.file_url,
-                artifacts=tuple(item.name for item in ctx.artifacts), cost=ctx.totals.cost(),
-            ),
-            urgent=True,
-        )  # fmt: skip
-        ctx.recorder.sync()
 
 
 def _clean_up(ctx: RunContext, *, succeeded: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -18,6 +19,8 @@ from tailrace.runner.ask import Ask
 from tailrace.runner.attempt import Attempt, AttemptResult, StopRequest
 from tailrace.runner.context import RunContext
 
+BUG: Final = "internal error; see runner.log"  # the cause of what a bug of ours ends
+_UNKNOWN: Final = AttemptResult(conclusion="error", cause_code="internal")
 _SLOT_POLL_S: Final = 0.05  # a file lock can't be waited for without a thread
 
 
@@ -43,6 +46,7 @@ class StepRun:
         self._is_paused = is_paused
         self.attempt: Attempt | Ask | None = None  # while it runs, or waits for a slot
         self._latest = self._make(attempts + 1)
+        self._result = _UNKNOWN  # of the last attempt
         self.stop_request: StopRequest | None = None
         self._stopped = asyncio.Event()
 
@@ -60,23 +64,42 @@ class StepRun:
                 self.attempt.stop(request)
 
     async def run(self) -> AttemptResult:
-        """Execute attempts until one counts; what that one has left is collected."""
-        result = AttemptResult(conclusion="error", cause_code="internal")
+        """Execute attempts until one counts; what that one has left is collected.
+
+        A bug of ours ends it as an error, and the run's other steps go on.
+        """
+        try:
+            return await self._execute()
+        except Exception:  # noqa: BLE001 - the boundary of a step: the graph goes on
+            self._ctx.log_bug(traceback.format_exc())
+            lines, size = self.printed
+            return replace(
+                self._result, conclusion="error", cause=BUG, cause_code="internal",
+                lines=lines, bytes=size,
+            )  # fmt: skip
+
+    @property
+    def printed(self) -> tuple[int, int]:
+        """The lines and bytes of the last attempt's output by now."""
+        return self._latest.printed
+
+    async def _execute(self) -> AttemptResult:
         with self._ctx.disk_guard():
             while True:
-                result = await self._run_attempt(self._latest)
-                delay_ms = self._retry_delay(result)
+                self._result = _UNKNOWN
+                self._result = await self._run_attempt(self._latest)
+                delay_ms = self._retry_delay(self._result)
                 if delay_ms is None:
                     await collection.collect(self._ctx, self.step, self._latest)
                     break
-                if not await self._pause(result, delay_ms):
+                if not await self._pause(self._result, delay_ms):
                     break
                 await self.discard()
                 self._latest = self._make(self._latest.number + 1)
-        if self.stop_request is not None and result.conclusion == "error":
+        if self.stop_request is not None and self._result.conclusion == "error":
             # Stopped between two attempts, or by a failing disk: that is how it ended.
-            result = _stopped_result(result, self.stop_request)
-        return result
+            return _stopped_result(self._result, self.stop_request)
+        return self._result
 
     async def discard(self) -> None:
         """Remove the folders of the last attempt."""
