@@ -101,7 +101,7 @@ class Attempt:
         self._containment: Containment | None = None  # while processes may be there
         self.output: Output | None = None  # once a process has started
         self.places: Places | None = None
-        self.workdir: Path | None = None
+        self.workdir: Path | None = None  # without a link below the workspace, at its start
         self._sandbox: Sandbox | None = None
         self.narration: Narration | None = None  # while its progress can be told
 

@@ -74,7 +74,7 @@ async def _collect_files(
     return await asyncio.to_thread(
         artifacts.collect,
         source,
-        workdir.resolve(),
+        workdir,
         patterns,
         ctx.run.artifacts,
         step=step.id,
@@ -82,7 +82,7 @@ async def _collect_files(
         max_bytes=_left(limits.artifacts, step.limits.artifacts, ctx.artifacts),
         max_files=limits.artifact_files - len(ctx.artifacts),
         would_mask=ask,
-        workspace=ctx.workspace.resolve(),
+        workspace=ctx.workspace.parent.resolve() / ctx.workspace.name,
     )
 
 

@@ -105,7 +105,7 @@ def _clone(ctx: RunContext, action: CloneAction, scope: Scope) -> Invocation:
     return Invocation(
         argv=[sys.executable, "-I", "-m", "tailrace.runner.clone", "--fd", str(fd)],
         display=display_command(rendered),
-        cwd=ctx.workspace,
+        cwd=own_path(ctx.workspace),
         pass_fds=(fd,),
     )
 
@@ -132,7 +132,10 @@ def _credentials(ctx: RunContext, text: str) -> GitCredentials | None:
 def workdir_of(ctx: RunContext, step: StepPlan, scope: Scope) -> Path:
     """Return where the step runs: its ``workdir``, the nearest clone, or the workspace.
 
+    No link is on the way from the workspace to it.
+
     Raises:
+        TemplateError: its path can't be rendered.
         RefusedStepError: it isn't there, or leads out of the workspace.
     """
     path = "."
@@ -144,11 +147,11 @@ def workdir_of(ctx: RunContext, step: StepPlan, scope: Scope) -> Path:
         assert isinstance(clone.action, CloneAction)
         path = render(clone.action.path, ctx.scope(clone))
         folder = inside(ctx.workspace, path, what="workdir")
-        if not folder.is_dir():  # the clone failed, and this step runs all the same
-            return ctx.workspace
+        if not _is_folder(folder):  # the clone failed, and this step runs all the same
+            folder = own_path(ctx.workspace)
     else:
-        folder = ctx.workspace
-    if not folder.is_dir():
+        folder = own_path(ctx.workspace)
+    if not _is_folder(folder):
         # The path as it was given: of a piece of it, the masker can't know that it is a secret's.
         raise RefusedStepError(f"its workdir {path!r} is not there; an earlier step makes it")
     return folder
@@ -158,7 +161,7 @@ def clone_target(workspace: Path, path: str) -> Path:
     """Return where a clone goes; a link at its very place isn't followed, but removed there.
 
     Raises:
-        RefusedStepError: it leads out of the workspace.
+        RefusedStepError: it leads out of the workspace, or can't be followed.
     """
     return inside(workspace, path, what="clone.path", follow_last=False)
 
@@ -167,12 +170,34 @@ def inside(workspace: Path, path: str, *, what: str, follow_last: bool = True) -
     """Return *path* below the workspace, links followed.
 
     Raises:
-        RefusedStepError: it leads out of the workspace.
+        RefusedStepError: it leads out of the workspace, or round in a circle.
     """
-    root = workspace.resolve()
+    root = own_path(workspace)
     whole = root / path
     keeps_last = not follow_last and whole.name != ".."
-    found = whole.parent.resolve() / whole.name if keeps_last else whole.resolve()
+    try:
+        found = whole.parent.resolve() / whole.name if keeps_last else whole.resolve()
+    except (OSError, RuntimeError, ValueError) as exc:  # of links in a circle: RuntimeError
+        why = exc.strerror if isinstance(exc, OSError) else "its links lead nowhere"
+        raise RefusedStepError(f"its {what} {path!r} can't be followed: {why}") from None
     if not found.is_relative_to(root):
         raise RefusedStepError(f"its {what} {path!r} leads out of the workspace")
     return found
+
+
+def own_path(workspace: Path) -> Path:
+    """Return the path of the workspace itself: what links the operator has above it are followed.
+
+    Raises:
+        RefusedStepError: a step has put a link in its place, which leads anywhere.
+    """
+    if workspace.is_symlink():
+        raise RefusedStepError("a step has replaced the workspace by a link; start the run anew")
+    return workspace.parent.resolve() / workspace.name
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name is too long, or is none
+        return False
