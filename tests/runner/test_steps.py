@@ -170,6 +170,42 @@ async def test_outputs_reach_the_steps_that_need_them(state: StateDir) -> None:
     assert json.loads(done.run.outputs("first-one").read_bytes()) == {"sha": "abc"}
 
 
+async def test_outputs_beyond_what_an_environment_holds_are_left_out_of_it(
+    state: StateDir,
+) -> None:
+    """The longest of them, with a notice; one step's, up to the bound of a step, all have room."""
+    fill = "head -c 64000 /dev/zero | tr '\\0' x"
+    lines = f'for n in $(seq 16); do echo "v$n=$({fill})"; done >> "$TAILRACE_OUTPUT"'
+    short = 'echo word=yes >> "$TAILRACE_OUTPUT"'
+    show = 'echo "$OUTPUT_A_WORD"; env | grep -c "^OUTPUT_.*xxx"'
+    done = await execute(
+        state,
+        plan_of(
+            script("a", f"{lines}; {short}"), script("b", lines), script("c", lines),
+            script("one", show, "a"), script("all", show, "a", "b", "c"),
+        ),
+    )  # fmt: skip
+
+    assert done.text("one") == "yes\n16\n"
+    assert done.told("notice", step="one") == []
+    assert done.text("all") == "yes\n20\n"
+    (notice,) = done.told("notice", step="all")
+    assert notice["kind"] == "outputs"
+    assert notice["text"].startswith("not in the environment: OUTPUT_A_V10, ")
+    assert " and 23 more; " in notice["text"]
+
+
+async def test_an_env_that_can_not_be_rendered_is_its_step_s_error_alone(state: StateDir) -> None:
+    """Such as a template for what is no text."""
+    bad = script("bad", "echo never", env={"ALL": "${{ event }}"}, allow_failure=True)
+    done = await execute(state, plan_of(bad, script("after", "echo ran", "bad")))
+
+    finished = done.finished("bad")
+    assert (finished["status"], finished["cause_code"]) == ("error", "requirement")
+    assert finished["cause"].startswith("its env ALL can't be rendered: event is no text")
+    assert done.text("after") == "ran\n"
+
+
 # Told as it happens, in the runner's log: what is synced, what gets its name, what is journalled.
 TELL_ORDER = """
 import os, pathlib, sys

@@ -9,7 +9,7 @@ import random
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import UNSET
 
@@ -21,7 +21,7 @@ from tailrace.core.outputs import MAX_FILE, parse_outputs
 from tailrace.core.plan import CloneAction, StepPlan
 from tailrace.core.units import format_duration
 from tailrace.errors import TailraceError
-from tailrace.pipeline.expressions import Scope, render
+from tailrace.pipeline.expressions import Scope, TemplateError, render
 from tailrace.pipeline.paths import variable_of
 from tailrace.rundir.disk import what_is_wrong
 from tailrace.rundir.journal import AttemptLog
@@ -29,13 +29,20 @@ from tailrace.runner import process
 from tailrace.runner.beneath import open_file
 from tailrace.runner.containment import Containment
 from tailrace.runner.context import RunContext
-from tailrace.runner.environment import base_environment, output_variables, param_variables
-from tailrace.runner.invocation import Invocation, invocation_of
+from tailrace.runner.environment import (
+    MAX_OUTPUTS,
+    base_environment,
+    output_variables,
+    param_variables,
+)
+from tailrace.runner.invocation import Invocation, RefusedStepError, invocation_of
 from tailrace.runner.limit_watch import until_over
 from tailrace.runner.narration import Narration
 from tailrace.runner.output import Output
 from tailrace.runner.places import Places, make_places
 from tailrace.runner.sandbox import OVERHEAD, Sandbox, SandboxedEnd, bubblewrap_for, view_of
+
+_SHOWN: Final = 5  # names in a notice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +109,7 @@ class Attempt:
         self.output: Output | None = None  # once a process has started
         self.places: Places | None = None
         self.workdir: Path | None = None  # without a link below the workspace, at its start
+        self._left_out: list[str] = []  # variables that the environment has no room for
         self._sandbox: Sandbox | None = None
         self.narration: Narration | None = None  # while its progress can be told
 
@@ -174,6 +182,7 @@ class Attempt:
         )  # fmt: skip
         try:
             bubblewrap = await bubblewrap_for(ctx, step, scope)
+            env = self._environment(scope, sandboxed=bubblewrap is not None)
             invocation = invocation_of(ctx, step, scope)
         except TailraceError as exc:
             self._announce(None)
@@ -185,7 +194,8 @@ class Attempt:
             log = held.enter_context(closing(AttemptLog(ctx.run.log(step.id, self.number))))
             narration = self.narration = Narration(ctx, step, self._label, self.places)
             held.callback(self._let_go, narration, log)
-            leader = self._start(invocation, scope, bubblewrap)
+            self._tell_left_out()
+            leader = self._start(invocation, env, bubblewrap)
             if isinstance(leader, AttemptResult):
                 return leader
             return await self._supervise(leader, log, narration)
@@ -209,12 +219,11 @@ class Attempt:
         )  # fmt: skip
 
     def _start(
-        self, invocation: Invocation, scope: Scope, bubblewrap: Bubblewrap | None
+        self, invocation: Invocation, env: dict[str, str], bubblewrap: Bubblewrap | None
     ) -> process.Leader | AttemptResult:
         assert self.places is not None
         argv, pass_fds = invocation.argv, invocation.pass_fds
         try:
-            env = self._environment(scope, sandboxed=bubblewrap is not None)
             if bubblewrap is not None:
                 view = view_of(self._ctx, self._step, self.places, invocation.cwd)
                 self._sandbox = Sandbox(bubblewrap, view, argv, env=env, marker=self._marker())
@@ -239,14 +248,15 @@ class Attempt:
     def _environment(self, scope: Scope, *, sandboxed: bool) -> dict[str, str]:
         ctx, step, places = self._ctx, self._step, self.places
         assert places is not None
+        outputs, self._left_out = output_variables(ctx.needed_outputs(step))
         return {
             **base_environment(ctx.settings.step_env),
             **({"HOME": str(places.home)} if sandboxed else {}),
             "TMPDIR": str(places.tmp),
-            **{name: render(value, scope) for name, value in step.env.items()},
+            **{name: self._rendered(name, scope) for name in step.env},
             **{name: ctx.secrets[name] for name in step.secrets},
             **param_variables(ctx.params),
-            **output_variables(ctx.needed_outputs(step)),
+            **outputs,
             **{variable_of("MATRIX", name): value for name, value in step.matrix.items()},
             **self._marker(),
             "TAILRACE_RUN_REF": ctx.file.ref,
@@ -260,6 +270,24 @@ class Attempt:
             "TAILRACE_ANSWERS": str(places.answers),
             "TAILRACE_PARAMS": str(places.params),
         }
+
+    def _rendered(self, name: str, scope: Scope) -> str:
+        try:
+            return render(self._step.env[name], scope)
+        except TemplateError as exc:
+            raise RefusedStepError(f"its env {name} can't be rendered: {exc}") from None
+
+    def _tell_left_out(self) -> None:
+        if not self._left_out:
+            return
+        shown = ", ".join(self._left_out[:_SHOWN])
+        if (more := len(self._left_out) - _SHOWN) > 0:
+            shown += f" and {more:,} more"
+        text = (
+            f"not in the environment: {shown}; the outputs of the steps that it needs take over"
+            f" {MAX_OUTPUTS >> 10} KiB together; hand over what is long as an artifact"
+        )
+        self._ctx.recorder.record(Notice(kind="outputs", text=text, step=self._step.id))
 
     def _marker(self) -> dict[str, str]:
         """Return the variables by which the attempt's processes are known."""

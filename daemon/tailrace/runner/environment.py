@@ -14,6 +14,11 @@ from tailrace.search_path import search_path
 
 MAX_VALUE: Final = 1 << 16  # bytes; longer params are in the file only (execve(2) allows 128 KiB)
 
+# Bytes of all outputs, with their names, so that a whole step's have room. execve(2) allows 2 MiB
+# together with everything else, where the stack may have the usual 8 MiB.
+MAX_OUTPUTS: Final = 1280 << 10
+_OVERHEAD: Final = 10  # bytes a variable: "=", NUL and a pointer
+
 
 def base_environment(step_env: Mapping[str, str]) -> dict[str, str]:
     """Return what every step gets: the account's, with the daemon's ``step_env`` over it."""
@@ -42,11 +47,27 @@ def param_variables(params: Mapping[str, ParamValue]) -> dict[str, str]:
     return found
 
 
-def output_variables(outputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Return ``OUTPUT_<STEP>_<NAME>`` for the outputs of the steps given."""
-    return {
+def output_variables(
+    outputs: Mapping[str, Mapping[str, str]],
+) -> tuple[dict[str, str], list[str]]:
+    """Return ``OUTPUT_<STEP>_<NAME>`` for the outputs of the steps given, and what is left out.
+
+    The shortest have their place first, up to `MAX_OUTPUTS`; of the others the
+    names are returned, sorted.
+    """
+    found = {
         variable_of("OUTPUT", step, name): value
         for step, values in outputs.items()
         for name, value in values.items()
         if "\0" not in value
     }
+    sizes = {name: len(name) + len(value.encode()) + _OVERHEAD for name, value in found.items()}
+    left = MAX_OUTPUTS - sum(sizes.values())
+    left_out: list[str] = []
+    for name in sorted(sizes, key=lambda name: (sizes[name], name), reverse=True):
+        if left >= 0:
+            break
+        left += sizes[name]
+        left_out.append(name)
+        del found[name]
+    return found, sorted(left_out)
