@@ -269,6 +269,35 @@ async def test_artifacts_are_collected_and_the_primary_one_ends_the_run(state: S
     assert artifact["url"].endswith(f"/api/v1/runs/{done.run.id}/artifacts/report.html")
 
 
+async def test_the_primary_artifact_may_be_named_by_a_template(state: StateDir) -> None:
+    """Its event says so, also where another step took the name before."""
+    make = 'echo x > "$TAILRACE_ARTIFACTS/today.html"'
+    steps = (
+        script("first", make),
+        script("second", make, "first", primary="${{ params.day }}.html"),
+    )
+    done = await execute(state, plan_of(*steps), params={"day": "today"})
+
+    assert [(a["name"], a.get("primary")) for a in done.told("artifact")] == [
+        ("today.html", None), ("second/today.html", True),
+    ]  # fmt: skip
+    assert done.told("summary")[0]["file_url"].endswith("/second/today.html")
+
+
+async def test_a_primary_artifact_that_no_file_is_has_a_notice(state: StateDir) -> None:
+    """Whether the step left others or nothing."""
+    make = 'echo x > "$TAILRACE_ARTIFACTS/other.html"'
+    steps = (script("none", ":", primary="a.html"), script("other", make, primary="b.html"))
+    done = await execute(state, plan_of(*steps))
+
+    notices = {item["step"]: item["text"] for item in done.told("notice")}
+    assert notices == {
+        "none": "artifacts.primary: no file is collected as a.html",
+        "other": "artifacts.primary: no file is collected as b.html",
+    }
+    assert done.told("summary")[0]["file_url"] is None
+
+
 async def test_runs_of_a_pipeline_share_a_cache_that_others_cannot_read(state: StateDir) -> None:
     """What one run leaves in ``$TAILRACE_CACHE``, the next one finds; another pipeline doesn't."""
     text = 'cat "$TAILRACE_CACHE/kept" || echo warm > "$TAILRACE_CACHE/kept"'

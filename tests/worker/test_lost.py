@@ -475,16 +475,18 @@ async def test_a_cancel_of_a_lost_run_from_the_command_line_ends_it(yard: Yard) 
 
 
 def test_a_lost_run_s_file_is_the_last_primary_artifact(tmp_path: Path) -> None:
-    """As a runner that lives tells it; a name that was taken has its step's in front."""
+    """As its runner told when it was collected."""
     steps = [script(name, ":", primary="report.html") for name in ("one", "two", "three")]
     run = accept(StateDir(tmp_path), plan_of(*steps))
     journal = JournalWriter(run)
     said = [events.Started(worker="here", containment="weak")] + [
         events.Artifact(
-            step=step, name=name, url=f"at/{name}", bytes=1, sha256="", media_type="text/html"
+            step=step, name=name, url=f"at/{name}", bytes=1, sha256="", media_type="text/html",
+            primary=primary,
         )
-        for step, name in (
-            ("one", "report.html"), ("two", "two/report.html"), ("three", "three/index.html"),
+        for step, name, primary in (
+            ("one", "report.html", True), ("two", "two/report.html", True),
+            ("three", "three/index.html", msgspec.UNSET),
         )
     ]  # fmt: skip
     for event in said:

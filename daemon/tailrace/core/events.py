@@ -235,6 +235,7 @@ class Artifact(Event, frozen=True, kw_only=True, tag="artifact"):
     bytes: int
     sha256: str
     media_type: str
+    primary: bool | UnsetType = UNSET  # what the run is for; of several the last one is
 
 
 class StepRetrying(Event, frozen=True, kw_only=True, tag="step_retrying"):

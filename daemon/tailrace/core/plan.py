@@ -99,16 +99,9 @@ class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
     network: bool | None = None  # None: the default of its sandbox mode
     host: str | None = None
     artifacts: tuple[str, ...] = ()  # globs below the workdir; may hold templates
-    primary: str | None = None  # name of the primary artifact
+    primary: str | None = None  # name of the primary artifact; may hold templates
     narration: Literal["channel", "claude", "github"] = "channel"
     echo: bool = True
-
-    def is_primary(self, artifact: str) -> bool:
-        """Whether an artifact of the step is what the run is for; of several the last one is.
-
-        Where its name was taken, it has the step's in front.
-        """
-        return self.primary is not None and artifact in (self.primary, f"{self.id}/{self.primary}")
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec import UNSET
 
 from tailrace.core import events
 from tailrace.core.plan import StepPlan
@@ -36,19 +37,37 @@ async def collect(ctx: RunContext, step: StepPlan, attempt: Attempt | Ask) -> No
     if isinstance(attempt, Ask) or attempt.places is None or attempt.workdir is None:
         return  # it has no places, or never started
     scope = ctx.scope(step)
+    primary: str | None = None
     try:
         patterns = [render(pattern, scope) for pattern in step.artifacts]
+        primary = None if step.primary is None else render(step.primary, scope)
     except TemplateError as exc:
         patterns = []
-        ctx.recorder.record(events.Notice(kind="artifacts", text=str(exc), step=step.id))
-    if not patterns and _is_empty(attempt.places.artifacts):
+        _notice(ctx, step, str(exc))
+    if not patterns and primary is None and _is_empty(attempt.places.artifacts):
         return  # as most steps do: spare them a thread
+    told_primary = False
     async with ctx.collecting:  # steps that end together share names and limits
         found = await _collect_files(ctx, step, attempt.places.artifacts, attempt.workdir, patterns)
         for kind, text in found.notices:
             ctx.recorder.record(events.Notice(kind=kind, text=text, step=step.id))
         for file in found.files:
-            _tell(ctx, step, file.name, file.bytes, file.sha256, file.media_type)
+            # Where its name was taken, it has the step's in front.
+            is_primary = primary is not None and file.name in (primary, f"{step.id}/{primary}")
+            _tell(
+                ctx,
+                events.Artifact(
+                    step=step.id, name=file.name, url=ctx.url_of(file.name), bytes=file.bytes,
+                    sha256=file.sha256, media_type=file.media_type, primary=is_primary or UNSET,
+                ),
+            )  # fmt: skip
+            told_primary |= is_primary
+    if primary is not None and not told_primary:
+        _notice(ctx, step, f"artifacts.primary: no file is collected as {primary}")
+
+
+def _notice(ctx: RunContext, step: StepPlan, text: str) -> None:
+    ctx.recorder.record(events.Notice(kind="artifacts", text=text, step=step.id))
 
 
 def _is_empty(folder: Path) -> bool:
@@ -91,17 +110,11 @@ def _left(of_run: int, of_step: int | None, used: list[events.Artifact]) -> int:
     return left if of_step is None else min(left, of_step)
 
 
-def _tell(
-    ctx: RunContext, step: StepPlan, name: str, size: int, sha256: str, media_type: str
-) -> None:
-    event = events.Artifact(
-        step=step.id, name=name, url=ctx.url_of(name), bytes=size, sha256=sha256,
-        media_type=media_type,
-    )  # fmt: skip
+def _tell(ctx: RunContext, event: events.Artifact) -> None:
     ctx.recorder.record(event)
     ctx.artifacts.append(event)
-    if step.is_primary(name):
-        ctx.primary = name
+    if event.primary is True:
+        ctx.primary = event.name
 
 
 async def _take_outputs(ctx: RunContext, step: StepPlan, attempt: Attempt | Ask) -> None:
@@ -152,14 +165,13 @@ async def take_over(ctx: RunContext) -> None:
     for step_id, run_id in ctx.file.reused.items():
         if _is_settled(ctx, step_id):  # by a runner that died since
             continue
-        step = ctx.plan.step(step_id)
         left = await asyncio.to_thread(_copy_left, ctx.state.run(run_id), ctx.run, step_id)
         if left.outputs:
             await _keep_outputs(ctx, step_id, left.outputs)
         if _is_settled(ctx, step_id):  # by somebody, meanwhile
             continue
         for artifact in left.artifacts:
-            _tell(ctx, step, artifact.name, artifact.bytes, artifact.sha256, artifact.media_type)
+            _tell(ctx, msgspec.structs.replace(artifact, url=ctx.url_of(artifact.name)))
         # Its output stays with the earlier run: here it printed nothing.
         finished = msgspec.structs.replace(left.finished, reused=True, lines=0, bytes=0)
         ctx.recorder.record(finished)

@@ -69,7 +69,7 @@ def _restore_outputs(ctx: RunContext, finished: set[str]) -> None:
 def _restore_artifacts(ctx: RunContext, told: list[Artifact]) -> None:
     for artifact in told:
         ctx.artifacts.append(artifact)
-        if ctx.plan.step(artifact.step).is_primary(artifact.name):
+        if artifact.primary is True:
             ctx.primary = artifact.name
     names = {artifact.name for artifact in told}
     for folder, _, files in os.walk(ctx.run.artifacts):

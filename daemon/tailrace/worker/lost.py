@@ -278,12 +278,8 @@ class _Settlement:
             return False
 
     def _file_url(self) -> str | None:
-        steps = {step.id: step for step in self._plan.steps}
-        url = None
-        for artifact in self._past.snapshot.artifacts:
-            if artifact.step in steps and steps[artifact.step].is_primary(artifact.name):
-                url = artifact.url
-        return url
+        primary = [item for item in self._past.snapshot.artifacts if item.primary is True]
+        return primary[-1].url if primary else None
 
     def _since(self, moment: str | None) -> int:
         if moment is None:
