@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from runs import accept, executing, plan_of, script
+from runs import accept, execute, executing, plan_of, script
 from tailrace import wire
-from tailrace.core.plan import AskAction, StepPlan
+from tailrace.core.plan import AskAction, Retry, StepPlan
 from tailrace.rundir.layout import StateDir
 
 WAITS = 'echo ready; until [ -e "$TAILRACE_WORKSPACE/go" ]; do sleep 0.02; done'
@@ -31,6 +31,23 @@ async def test_told_progress_appears_throttled_and_the_last_one_always(state: St
     times = [wire.parse_timestamp(str(event["t"])) for event in told]
     assert len(told) <= 4 + 4 * (times[-1] - times[0])
     assert execution.told()[-1]["status"] == "success"
+
+
+async def test_progress_is_four_a_second_over_all_attempts_of_a_step(state: StateDir) -> None:
+    """What an attempt told last comes, unless the next one has told more by then."""
+    text = "; ".join(
+        f"""echo '{{"event":"progress","note":"'$TAILRACE_ATTEMPT'/{n}"}}' >> "$TAILRACE_EVENTS\""""
+        for n in range(3)
+    )
+    retry = Retry(attempts=12, delay_ms=1, factor=1)
+    done = await execute(state, plan_of(script("work", f"{text}; exit 1", retry=retry)))
+
+    told = done.told("progress", step="work")
+    times = [wire.parse_timestamp(str(event["t"])) for event in told]
+    # The first at once, the last at the end, and between them one in each quarter of a second.
+    assert len(told) <= 2 + 4 * (times[-1] - times[0])
+    assert told[-1]["note"] == "12/2"
+    assert told[-1]["seq"] < done.told("step_finished", step="work")[0]["seq"]
 
 
 async def test_told_progress_that_makes_no_sense_is_refused(state: StateDir) -> None:

@@ -41,6 +41,7 @@ from tailrace.runner.narration import Narration
 from tailrace.runner.output import Output
 from tailrace.runner.places import Places, make_places
 from tailrace.runner.sandbox import OVERHEAD, Sandbox, SandboxedEnd, bubblewrap_for, view_of
+from tailrace.runner.step_progress import StepProgress
 
 _SHOWN: Final = 5  # names in a notice
 
@@ -97,8 +98,11 @@ class Attempt:
     ended, whether or not it was stopped. `places` stay until `discard`.
     """
 
-    def __init__(self, ctx: RunContext, step: StepPlan, number: int, *, label: str) -> None:
+    def __init__(
+        self, ctx: RunContext, step: StepPlan, number: int, *, label: str, progress: StepProgress
+    ) -> None:
         self._ctx, self._step, self.number, self._label = ctx, step, number, label
+        self._progress = progress
         self._stopped: asyncio.Future[StopRequest] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._deadline = Deadline(None, 0.0)
@@ -192,7 +196,9 @@ class Attempt:
             held.callback(invocation.close)
             self._announce(invocation.display)
             log = held.enter_context(closing(AttemptLog(ctx.run.log(step.id, self.number))))
-            narration = self.narration = Narration(ctx, step, self._label, self.places)
+            narration = self.narration = Narration(
+                ctx, step, self._label, self.places, self._progress
+            )
             held.callback(self._let_go, narration, log)
             self._tell_left_out()
             leader = self._start(invocation, env, bubblewrap)

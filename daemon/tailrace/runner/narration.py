@@ -13,14 +13,13 @@ from tailrace.core.events import CostEvent, Event, Notice, Progress
 from tailrace.core.git_progress import GitProgress
 from tailrace.core.narration import MaskValue, Narrator, Question, Told
 from tailrace.core.plan import StepPlan
-from tailrace.core.throttle import Throttle
 from tailrace.runner.beneath import leave_file
 from tailrace.runner.channel import StepChannel
 from tailrace.runner.context import RunContext
 from tailrace.runner.places import Places
+from tailrace.runner.step_progress import StepProgress
 
 _MASK: Final = b'"mask"'  # in a line that may tell a value to mask
-_PROGRESS_EVERY_S: Final = 0.25
 _TURN: Final = 64 << 10  # bytes
 _REFUSAL: Final = b"clone: "  # how tailrace.runner.clone begins its last line
 
@@ -28,12 +27,15 @@ _REFUSAL: Final = b"clone: "  # how tailrace.runner.clone begins its last line
 class Narration:
     """The events of one attempt, in the order they were told.
 
-    Progress goes out at most four times a second, the last one always. Errors
-    in what a step tells are notices. Used on one event loop.
+    *progress* is the step's, over its attempts. Errors in what a step tells are
+    notices. Used on one event loop.
     """
 
-    def __init__(self, ctx: RunContext, step: StepPlan, label: str, places: Places) -> None:
+    def __init__(
+        self, ctx: RunContext, step: StepPlan, label: str, places: Places, progress: StepProgress
+    ) -> None:
         self._ctx, self._step, self._label, self._places = ctx, step.id, label, places
+        self._progress = progress
         self._loop = asyncio.get_running_loop()
         self._channel = StepChannel(places.events)
         self._narrator = Narrator(step.id, label, ctx.totals, mask=ctx.mask_text)
@@ -41,8 +43,6 @@ class Narration:
         if step.narration != "channel":
             self._dialect = Claude() if step.narration == "claude" else Github()
         self._git = GitProgress()
-        self._throttle: Throttle[Progress] = Throttle(_PROGRESS_EVERY_S)
-        self._timer: asyncio.TimerHandle | None = None
         self._unwritten: list[Event] = []  # what is told at once is written at once
         self.last_event = 0.0  # on the loop's clock
         self.refusal: str | None = None  # of a clone: its last line says what to do
@@ -156,23 +156,7 @@ class Narration:
         self._write()
 
     def _offer(self, progress: Progress) -> None:
-        now = self._loop.time()
-        if (ready := self._throttle.offer(now, progress)) is not None:
-            self._record(ready)
-        elif self._timer is None and (due := self._throttle.due(now)) is not None:
-            self._timer = self._loop.call_later(due, self._timed)
-
-    def _timed(self) -> None:
-        self._timer = None
-        due = self._throttle.due(self._loop.time())
-        if due:  # other progress went out since the timer was set
-            self._timer = self._loop.call_later(due, self._timed)
-        else:
-            self._let_go()
-            self._write()
-
-    def _let_go(self) -> None:
-        if (ready := self._throttle.take(self._loop.time())) is not None:
+        if (ready := self._progress.offer(progress)) is not None:
             self._record(ready)
 
     def _record(self, event: Event) -> None:
@@ -185,11 +169,8 @@ class Narration:
                 self._ctx.recorder.record_all(batch)
 
     def finish(self) -> None:
-        """Take in the last lines and the last progress, and remove the FIFO."""
+        """Take in the last lines, and remove the FIFO."""
         self._loop.remove_reader(self._channel.fileno())
         self._listen(self._channel.drain())
         self._listen(self._channel.close())
-        if self._timer is not None:
-            self._timer.cancel()
-        self._let_go()
         self._write()

@@ -18,6 +18,7 @@ from tailrace.runner import collection
 from tailrace.runner.ask import Ask
 from tailrace.runner.attempt import Attempt, AttemptResult, StopRequest
 from tailrace.runner.context import RunContext
+from tailrace.runner.step_progress import StepProgress
 
 BUG: Final = "internal error; see runner.log"  # the cause of what a bug of ours ends
 _UNKNOWN: Final = AttemptResult(conclusion="error", cause_code="internal")
@@ -45,6 +46,7 @@ class StepRun:
         self.cleans_up = cleans_up  # it started while the run was stopping already
         self._is_paused = is_paused
         self.attempt: Attempt | Ask | None = None  # while it runs, or waits for a slot
+        self._progress = StepProgress(self._tell_progress)
         self._latest = self._make(attempts + 1)
         self._result = _UNKNOWN  # of the last attempt
         self.stop_request: StopRequest | None = None
@@ -77,6 +79,8 @@ class StepRun:
                 self._result, conclusion="error", cause=BUG, cause_code="internal",
                 lines=lines, bytes=size,
             )  # fmt: skip
+        finally:
+            self._progress.finish()
 
     @property
     def printed(self) -> tuple[int, int]:
@@ -106,8 +110,15 @@ class StepRun:
         await asyncio.to_thread(self._latest.discard)
 
     def _make(self, number: int) -> Attempt | Ask:
-        kind = Ask if isinstance(self.step.action, AskAction) else Attempt
-        return kind(self._ctx, self.step, number, label=self.label)
+        if isinstance(self.step.action, AskAction):
+            return Ask(self._ctx, self.step, number, label=self.label)
+        return Attempt(
+            self._ctx, self.step, number, label=self.label, progress=self._progress
+        )  # fmt: skip
+
+    def _tell_progress(self, progress: events.Progress) -> None:
+        with self._ctx.disk_guard():
+            self._ctx.recorder.record(progress)
 
     async def _run_attempt(self, attempt: Attempt | Ask) -> AttemptResult:
         self.attempt = attempt
