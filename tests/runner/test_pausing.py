@@ -7,7 +7,7 @@ import json
 
 from runs import accept, eventually, executing, plan_of, processes_of, script
 from tailrace import wire
-from tailrace.core.plan import Retry
+from tailrace.core.plan import AskAction, Retry, StepPlan
 from tailrace.rundir.layout import StateDir
 
 COUNTS = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done"
@@ -88,6 +88,24 @@ async def test_a_cancel_ends_a_paused_run_with_its_grace(state: StateDir) -> Non
     assert execution.finished("work")["kill"]["forced"] == 0
     assert execution.told()[-1]["event"] == "aborted"
     assert processes_of(run) == []
+
+
+async def test_a_failure_that_ends_a_pause_is_nobody_s_resume(state: StateDir) -> None:
+    """``by`` is null: here the run ends because a question expired meanwhile."""
+    question = StepPlan(
+        id="ask", base="ask", label="ask",
+        action=AskAction(question="Go?", expires_ms=1_500),
+    )  # fmt: skip
+    run = accept(state, plan_of(script("work", "echo up; sleep 600"), question, fail_fast=True))
+    async with executing(run) as execution:
+        await execution.until("log", step="work")
+        await execution.until("prompt", step="ask")
+        paused = await execution.send("pause")
+        await execution.wait()
+
+    assert paused.status == "done"
+    resumed = execution.told("control")[-1]
+    assert (resumed["action"], resumed["by"], resumed["via"]) == ("resume", None, "run")
 
 
 async def test_a_step_that_is_skipped_while_the_run_is_paused_ends(state: StateDir) -> None:

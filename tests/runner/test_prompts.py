@@ -62,7 +62,7 @@ async def test_at_expiry_the_default_is_the_answer(state: StateDir) -> None:
         await execution.wait()
 
     (answered,) = execution.told("answered")
-    assert (answered["answer"], answered["by"], answered["via"]) == ("no", "", "expiry")
+    assert (answered["answer"], answered["by"], answered["via"]) == ("no", None, "expiry")
     assert execution.finished("ok")["status"] == "success"
 
 

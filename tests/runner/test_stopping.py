@@ -71,12 +71,29 @@ async def test_steps_for_cleaning_up_run_after_a_cancel_and_a_second_one_ends_th
         await execution.until("log", step="work")
         first = await execution.send("cancel")
         await execution.until("log", step="tidy")
-        second = await execution.send("cancel")
+        second = await execution.send("cancel", reason="enough")
         await execution.wait()
 
     assert (first.status, second.status) == ("done", "done")
+    assert execution.finished("work")["cause"] == "cancelled by ann"
     assert execution.finished("tidy")["status"] == "aborted"
+    assert execution.finished("tidy")["cause"] == "enough"
+    assert execution.told()[-1]["reason"] == "cancelled by ann"
     assert execution.told()[-1]["event"] == "aborted"
+
+
+async def test_a_cancel_of_cleaning_up_after_a_timeout_is_told_as_that(state: StateDir) -> None:
+    """The run stays one that timed out."""
+    steps = (script("work", SLEEPS), script("tidy", SLEEPS, "work", when="always()"))
+    run = accept(state, plan_of(*steps, timeout_ms=500))
+    async with executing(run) as execution:
+        await execution.until("log", step="tidy")
+        await execution.send("cancel")
+        await execution.wait()
+
+    tidy, last = execution.finished("tidy"), execution.told()[-1]
+    assert (tidy["cause"], tidy["cause_code"]) == ("cancelled by ann", "cancelled")
+    assert (last["status"], last["cause_code"]) == ("error", "timeout")
 
 
 async def test_a_cancel_that_is_already_so_changes_nothing(state: StateDir) -> None:

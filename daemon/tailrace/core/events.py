@@ -216,13 +216,13 @@ class Prompt(Event, frozen=True, kw_only=True, tag="prompt"):
 class Answered(Event, frozen=True, kw_only=True, tag="answered"):
     """A prompt has its answer.
 
-    At expiry ``via`` is ``expiry``: ``answer`` is the default then, or null
-    where the prompt has none.
+    At expiry ``via`` is ``expiry`` and ``by`` null: ``answer`` is the default
+    then, or null where the prompt has none.
     """
 
     id: str
     answer: str | None
-    by: str
+    by: str | None
     via: str
 
 

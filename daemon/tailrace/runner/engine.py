@@ -278,14 +278,15 @@ class Engine:
     def stop(self, reason: Stop) -> None:
         """Stop the run: running steps end, and only steps for cleaning up start any more."""
         self.ctx.walk.stop(reason)
-        self._stopping()
+        self._stopping(reason)
 
-    def _stopping(self) -> None:
-        reason = self.ctx.walk.stop_reason
+    def _stopping(self, reason: Stop | None = None) -> None:
+        """End what runs for *reason*, which needn't be the first; None: the run's."""
+        reason = reason or self.ctx.walk.stop_reason
         assert reason is not None
         if self.paused:
             if reason.kind != "cancel":  # which says by itself that the pause is over
-                self._record(events.Control(action="resume", by="", via="run"))
+                self._record(events.Control(action="resume", by=None, via="run"))
             self.resume()
         request = StopRequest(
             conclusion="error" if reason.kind == "failure" else "aborted",

@@ -100,7 +100,7 @@ class Prompts:
     def _expire(self, name: str) -> None:
         default = self._open[name].question.default
         with self._guard():
-            self._record(Answered(id=name, answer=default, by="", via="expiry"))
+            self._record(Answered(id=name, answer=default, by=None, via="expiry"))
         self._settle(name, "expired", default)
 
     def _settle(self, name: str, state: str, answer: str | None) -> None:
