@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from disks import fill, small_disk
+from tailrace import wire
 from tailrace.core.lines import LineCounter
 from tailrace.rundir.journal import AttemptLog, JournalReader, JournalWriter
 from tailrace.rundir.layout import RunDir
@@ -94,6 +95,10 @@ def test_a_damaged_line_becomes_a_notice_in_its_place(run: RunDir) -> None:
 
     assert [seq for seq, _ in read(run)] == [1, 2, 3]
     assert read(run)[1][1] != ""
+    first, notice, _ = [json.loads(frame.data) for frame in JournalReader(run).read()]
+    assert (notice["kind"], notice["step"], notice["t"]) == ("damaged", None, first["t"])
+    (alone, _) = JournalReader(run, after=1).read()
+    assert wire.parse_timestamp(json.loads(alone.data)["t"]) > 0
 
 
 def test_a_log_whose_bytes_are_missing_becomes_a_notice(run: RunDir) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,14 @@ class AttemptLog:
         os.close(self._fd)
 
 
+def damaged_frame(seq: int, error: Exception, *, before: str) -> wire.Frame:
+    """Return what stands for an event that can't be read, of the time of the one before it.
+
+    Where that is unknown ("") its time is now.
+    """
+    return wire.damaged_frame(seq, str(error), before or wire.timestamp(time.time()))
+
+
 def write_whole(fd: int, data: bytes) -> None:
     """Append all of *data* to a file opened with O_APPEND, or nothing of it.
 
@@ -197,6 +206,7 @@ class JournalReader:
         self._offset = 0
         self.seq = 0  # of the last event read or passed over
         self._after = after
+        self._t = ""  # of the last event read
         self._logs: dict[tuple[str, int], int] = {}
 
     def read(self, limit: int = _WHOLE) -> list[wire.Frame]:
@@ -265,7 +275,8 @@ class JournalReader:
             if record.event == "log" and self._texts:
                 data = wire.log_data(record, self._slice(record))
         except (msgspec.MsgspecError, OSError, ValueError) as exc:
-            return wire.damaged_frame(self.seq, str(exc))
+            return damaged_frame(self.seq, exc, before=self._t)
+        self._t = record.t
         return wire.Frame(self.seq, record.event, record.step, data)
 
     def _slice(self, record: wire.Record) -> bytes:

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from tailrace import wire
+from tailrace.rundir.journal import damaged_frame
 from tailrace.rundir.layout import RunDir
 
 Attempt = tuple[str, int]  # a step and its attempt's number
@@ -121,6 +122,7 @@ def tail_frames(run: RunDir, tail: Tail) -> Iterator[wire.Frame]:
     Raises:
         OSError: the journal or a log can't be read.
     """
+    before = ""
     with open(run.journal, "rb") as file:
         for seq, line in enumerate(file, 1):
             if seq > tail.upto:
@@ -128,8 +130,9 @@ def tail_frames(run: RunDir, tail: Tail) -> Iterator[wire.Frame]:
             try:
                 record = wire.decode_record(line)
             except msgspec.MsgspecError as exc:
-                yield wire.damaged_frame(seq, str(exc))
+                yield damaged_frame(seq, exc, before=before)
                 continue
+            before = record.t
             if record.event != "log":
                 yield wire.Frame(seq, record.event, record.step, line.rstrip(b"\n"))
                 continue

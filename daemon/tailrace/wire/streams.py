@@ -20,9 +20,11 @@ class Frame(msgspec.Struct, frozen=True):
     cut: int = 0  # lines that end within the event and were left out at its begin, as of a tail
 
 
-def damaged_frame(seq: int, reason: str) -> Frame:
+def damaged_frame(seq: int, reason: str, t: str) -> Frame:
     """Return a ``notice`` in place of an event that can't be read, so that no number is missing."""
-    notice = {"seq": seq, "event": "notice", "t": "", "kind": "damaged", "text": reason}
+    notice = {
+        "seq": seq, "event": "notice", "t": t, "kind": "damaged", "text": reason, "step": None,
+    }  # fmt: skip
     return Frame(seq, "notice", None, encode_json(notice))
 
 
