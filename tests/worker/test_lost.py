@@ -89,6 +89,7 @@ def check_journal(run: RunDir) -> None:
     finished = [item["step"] for item in events if item["event"] == "step_finished"]
     assert sorted(finished) == sorted(node["id"] for node in events[0]["graph"])
     assert processes_of(run) == []
+    assert not run.control.exists()
     assert not list(Path("/dev/shm").glob(f"tailrace-{run.id}-*"))
 
 
