@@ -259,6 +259,7 @@ def test_no_file_ends_in_anything_but_settings_or_problems(data: bytes) -> None:
     [
         ({"STATE_DIRECTORY": "/a:/b", "XDG_STATE_HOME": "/x", "HOME": "/h"}, "/a"),
         ({"XDG_STATE_HOME": "/x", "HOME": "/h"}, "/x/tailrace"),
+        ({"XDG_STATE_HOME": "x", "HOME": "/h"}, "/h/.local/state/tailrace"),
         ({"HOME": "/h"}, "/h/.local/state/tailrace"),
     ],
 )

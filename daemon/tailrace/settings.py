@@ -164,7 +164,8 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
     """
     if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
         return Path(given)
-    if given := environ.get("XDG_STATE_HOME", ""):
+    # A relative one is to be ignored (XDG Base Directory Specification).
+    if (given := environ.get("XDG_STATE_HOME", "")).startswith("/"):
         return Path(given) / "tailrace"
     return Path(environ.get("HOME") or "~").expanduser() / ".local/state/tailrace"
 

@@ -80,7 +80,8 @@ class Steering:
 
     def _tell_away(self, command: Command) -> Reply:
         """Tell watchers that nobody served them for a while; the run didn't notice."""
-        text = f"the daemon was away for {format_duration(command.away_ms)}; the run went on"
+        went = "stayed paused" if self._engine.paused else "went on"
+        text = f"the daemon was away for {format_duration(command.away_ms)}; the run {went}"
         try:
             seq = self._engine.ctx.recorder.record(Notice(kind="daemon_away", text=text))
         except OSError as exc:  # of no weight: it must not end a run
