@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from runs import accept, executing, plan_of, script
 from tailrace.core.plan import AskAction, StepPlan
 from tailrace.rundir.layout import StateDir
@@ -174,3 +176,38 @@ async def test_an_answer_goes_nowhere_but_into_the_steps_folder(state: StateDir)
 
     assert notice["kind"] == "answer"
     assert execution.text("work").strip() == "0"
+
+
+async def test_a_choice_that_holds_a_secret_is_never_told_and_can_be_chosen(
+    state: StateDir,
+) -> None:
+    """A wrong answer's reason is masked as the prompt is; what is shown of it is an answer."""
+    choices = ("hunter2-but-longer", "no", "a hunter2-but-longer")
+    run = accept(state, plan_of(replace(ask("ok", choices=choices), secrets=("PASSWORD",))))
+    async with executing(run, secrets={"PASSWORD": "hunter2-but-longer"}) as execution:
+        prompt = await execution.until("prompt")
+        wrong = await execution.send("answer", prompt="ok", answer="zz")
+        shown = await execution.send("answer", prompt="ok", answer="***")
+        await execution.wait()
+
+    assert prompt["choices"] == ["***", "no", "a ***"]
+    assert wrong.reason == "the answer must be one of: ***, no, a ***"
+    assert shown.status == "done"
+    assert execution.told("answered")[0]["answer"] == "***"
+    assert execution.finished("ok")["status"] == "success"
+
+
+async def test_choices_that_look_the_same_are_answered_in_full(state: StateDir) -> None:
+    """Nobody can tell which of them was meant by ``***``."""
+    secrets = {"ONE": "hunter2-one", "TWO": "hunter2-two"}
+    asks = ask("ok", choices=tuple(secrets.values()))
+    run = accept(state, plan_of(replace(asks, secrets=tuple(secrets))))
+    async with executing(run, secrets=secrets) as execution:
+        await execution.until("prompt")
+        unclear = await execution.send("answer", prompt="ok", answer="***")
+        await execution.send("answer", prompt="ok", answer="hunter2-two")
+        await execution.wait()
+
+    assert unclear.status == "invalid"
+    assert unclear.reason == "several choices look like '***'; give one in full"
+    assert execution.finished("ok")["status"] == "success"

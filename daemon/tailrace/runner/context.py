@@ -68,7 +68,7 @@ class RunContext:
 
     def __post_init__(self) -> None:
         """Make what needs the rest."""
-        self.prompts = Prompts(self.recorder.record, self.disk_guard)
+        self.prompts = Prompts(self.recorder.record, self.disk_guard, mask=self.mask_text)
 
     @property
     def plan(self) -> Plan:

@@ -26,7 +26,8 @@ class Prompts:
     """Asks, and hands each answer to whoever asked; used on one event loop.
 
     ``record`` writes an event and returns its number, or raises OSError, which
-    *guard* reports where nobody else can. ``settle`` of a prompt is
+    *guard* reports where nobody else can; *mask* is how people are shown a
+    text. ``settle`` of a prompt is
     called once, with the answer, or at expiry with the default, which is None
     where it has none; not at all where its attempt ends before (`forget`).
     """
@@ -36,10 +37,12 @@ class Prompts:
         record: Callable[[Event], int],
         guard: Callable[[], AbstractContextManager[None]],
         *,
+        mask: Callable[[str], str] = lambda text: text,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._record = record
         self._guard = guard
+        self._mask = mask
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._open: dict[str, _Open] = {}
@@ -78,6 +81,9 @@ class Prompts:
     def answer(self, name: str, text: str, *, by: str, via: str) -> Reply:
         """Settle a prompt, or say why not.
 
+        A choice is meant by its text, or as people are shown it (with ``***``)
+        where no other one looks the same.
+
         Raises:
             OSError: the disk didn't take the event; the prompt stays open.
         """
@@ -90,9 +96,13 @@ class Prompts:
             return Reply(status="unknown", reason=f"no prompt is named '{name}'")
         choices = asked.question.choices
         if choices and text not in choices:
-            return Reply(
-                status="invalid", reason=f"the answer must be one of: {', '.join(choices)}"
-            )
+            alike = [choice for choice in choices if self._mask(choice) == text]
+            if len(alike) != 1:
+                reason = f"the answer must be one of: {', '.join(choices)}"
+                if alike:
+                    reason = f"several choices look like '{text}'; give one in full"
+                return Reply(status="invalid", reason=reason)
+            text = alike[0]
         seq = self._record(Answered(id=name, answer=text, by=by, via=via))
         self._settle(name, "answered", text)
         return Reply(status="done", seq=seq)

@@ -12,6 +12,7 @@ import traceback
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from tailrace.core.events import FINAL_STEP_STATUSES, Control, Notice
 from tailrace.core.units import format_duration
@@ -46,6 +47,8 @@ class Steering:
             except Exception:  # noqa: BLE001 - the boundary of a command: the run goes on
                 self._engine.ctx.log_bug(traceback.format_exc())
                 return Reply(status="invalid", reason="the runner failed at it; see runner.log")
+            if reply.reason is not None:  # it may name choices, a step, a state: as all may see it
+                reply = replace(reply, reason=self._engine.ctx.mask_text(reply.reason))
             return self._answers.keep(self._engine.ctx.run.id, command, reply)
 
     async def _do(self, command: Command) -> Reply:
