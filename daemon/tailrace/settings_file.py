@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
+from tailrace.core.cut import quoted
 from tailrace.core.units import parse_duration, parse_size
 from tailrace.errors import InvalidInputError, Problem
 from tailrace.pipeline.document import Mapping as MappingNode
@@ -263,7 +264,7 @@ class _Reading:
         found = {Sequence: "a list", MappingNode: "a mapping"}.get(type(node))
         if found is None:
             assert isinstance(node, Scalar)
-            found = f"'{node.text[:60]}'" if node.text else "nothing"
+            found = quoted(node.text, 60) if node.text else "nothing"
         self._problem(node, where, f"expects {expected}, not {found}", hint)
         return _INVALID
 

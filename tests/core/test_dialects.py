@@ -327,6 +327,21 @@ def test_long_texts_are_told_in_events_of_a_bounded_size() -> None:
     assert told[-1] == said.Result(text="x" * MAX_RESULT + "…")
 
 
+def test_a_text_is_masked_before_it_is_cut() -> None:
+    """What a cut would leave of a secret, no masker would know."""
+    claude = Claude(mask=lambda text: text.replace("hunter2-x", "***"))
+    long = "x" * (MAX_RESULT - 4) + "hunter2-x"
+    failed = {"type": "result", "subtype": "error_x", "errors": ["y" * 1_974 + "hunter2-x" * 9]}
+    source = {"url": "https://a.example/", "title": "z" * 996 + "hunter2-x"}
+    cited = {"type": "text", "text": "", "citations": [source]}
+    _, told = heard(claude, lines({"type": "result", "result": long}, failed, assistant(cited)))
+    texts = [
+        getattr(item, name, None) or "" for item in told for name in ("text", "message", "title")
+    ]
+    assert "x***" in "".join(texts)
+    assert not any("hun" in text for text in texts)
+
+
 def test_half_a_surrogate_pair_breaks_nothing() -> None:
     """JavaScript writes one where it cuts a text."""
     _, told = heard(Claude(), lines(assistant(text("a\ud83d"))))

@@ -34,6 +34,12 @@ def refused(given: dict[str, object], *, text: bool = False) -> list[str]:
     return str(refusal.value).split("\n")
 
 
+def test_a_value_is_quoted_whole_or_not_at_all() -> None:
+    """What a cut would leave of a secret, no masker would know."""
+    (told,) = refused({"lang": "x" * 48 + "hunter2-but-longer"})
+    assert told.startswith("params.lang: '…' (66 characters) isn't one of its choices;")
+
+
 def value(name: str, given: object, *, text: bool = False) -> ParamValue:
     """Return what becomes of one value."""
     return check_params(PIPELINE, {"repo": "https://x/y", name: given}, text=text)[name]

@@ -471,6 +471,21 @@ def test_hostile_words_of_a_commit_stay_in_their_output(bench: Bench, tmp_path: 
     assert set(ended.outputs) == {"sha", "short_sha", "author", "subject", "branch"}
 
 
+def test_a_very_long_subject_is_told_by_its_length(bench: Bench, tmp_path: Path) -> None:
+    """What a cut would leave of a secret at its end, no masker would know."""
+    source = make_repository(tmp_path / "source")
+    subject = "x" * 985 + "hunter2-but-longer"
+    source.git("commit", "--allow-empty", "-q", "-m", subject)
+    whole = bench.clone(source.path)
+    source.git("commit", "--allow-empty", "-q", "-F", "-", text="x" * 9_990 + "hunter2-but-longer")
+    long = bench.clone(source.path)
+
+    assert (whole.status, whole.outputs["subject"]) == (0, subject), whole.text
+    assert (long.status, long.outputs["subject"]) == (0, "(10,008 characters)"), long.text
+    assert '"(10,008 characters)" by' in long.text
+    assert "hunter2" not in long.text
+
+
 def test_an_encoding_that_python_does_not_know_is_no_obstacle(bench: Bench, tmp_path: Path) -> None:
     """Git reads the commit where GitPython can't."""
     source = make_repository(tmp_path / "source")

@@ -114,7 +114,7 @@ def test_a_run_is_found_by_id_ref_prefix_and_latest(index: Index) -> None:
         ("analyze/3", "there is no run 'analyze/3'"),
         ("%", "there is no run '%'"),
         ("", "there is no run ''"),
-        ("_" * 200, "there is no run '____"),
+        ("_" * 200, "there is no run '…' (200 characters);"),
         ("01h\n", "there is no run"),
     ],
 )

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tailrace.core.cut import quoted
 from tailrace.core.plan import ParamValue
 from tailrace.errors import InvalidInputError, Problem
 from tailrace.pipeline.model import Param, ParamType, Pipeline
@@ -251,5 +252,4 @@ def _json_name(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    text = printable(str(value))
-    return f"'{text[:60]}…'" if len(text) > 60 else f"'{text}'"
+    return quoted(printable(str(value)), 60)

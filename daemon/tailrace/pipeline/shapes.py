@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from tailrace.core import units
+from tailrace.core.cut import quoted
 from tailrace.pipeline.document import Mapping as MappingNode
 from tailrace.pipeline.document import Node, Scalar, Sequence
 from tailrace.pipeline.params import NUMBER, WHOLE, Unfit, from_text
@@ -38,7 +39,7 @@ def _refuse(reading: Reading, node: Node, where: str, expected: str, hint: str) 
         case Scalar(text="", plain=True):
             found = "nothing"
         case Scalar():
-            found = f"'{node.text[:60]}'" if node.text.isprintable() else "this text"
+            found = quoted(node.text, 60) if node.text.isprintable() else "this text"
         case Sequence(items=[]):
             found = "an empty list"
         case Sequence():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from tailrace.runner.git_access import local_environment
 
-_MAX_TEXT = 1_000  # characters of a subject or a name
+_MAX_TEXT = 10_000  # characters of a subject or a name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +93,10 @@ def _facts(*, sha: str, author: str, message: str, branch: str) -> CloneFacts:
 
 
 def _one_line(text: str) -> str:
-    """Return *text* without control characters, line breaks and surrogates, bounded."""
-    line = "".join(c if c.isprintable() else " " for c in text[: _MAX_TEXT + 1]).strip()
-    return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"
+    """Return *text* without control characters, line breaks and surrogates.
+
+    Only how long it is where it is very long: a piece of a secret would pass the masker.
+    """
+    if len(text) > _MAX_TEXT:
+        return f"({len(text):,} characters)"
+    return "".join(c if c.isprintable() else " " for c in text).strip()

@@ -41,7 +41,7 @@ class Narration:
         self._narrator = Narrator(step.id, label, ctx.totals, mask=ctx.mask_text)
         self._dialect: Dialect | None = None
         if step.narration != "channel":
-            self._dialect = Claude() if step.narration == "claude" else Github()
+            self._dialect = Claude(mask=ctx.mask_text) if step.narration == "claude" else Github()
         self._git = GitProgress()
         self._unwritten: list[Event] = []  # what is told at once is written at once
         self.last_event = 0.0  # on the loop's clock

@@ -15,6 +15,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
+from tailrace.core.cut import quoted
 from tailrace.core.events import RunStatus
 from tailrace.core.ulid import PREFIX, is_ulid
 from tailrace.errors import InvalidInputError, Problem, UnknownError
@@ -227,8 +228,7 @@ class Index:
         else:
             found = []
         if not found:
-            shown = text if len(text) <= 80 else text[:80] + "…"
-            raise UnknownError(f"there is no run '{shown}'; `tailrace runs` lists them")
+            raise UnknownError(f"there is no run {quoted(text)}; `tailrace runs` lists them")
         run_id: str = found[0][0]
         return run_id
 
@@ -244,7 +244,7 @@ def _check_page(status: str | None, limit: int, cursor: str | None) -> None:
     problems = []
     if status is not None and status not in _STATUSES:
         known = ", ".join(_STATUSES)
-        problems.append(Problem("status", f"'{status[:80]}' is no status", f"use one of {known}"))
+        problems.append(Problem("status", f"{quoted(status)} is no status", f"use one of {known}"))
     if not 1 <= limit <= MOST_LISTED:
         problems.append(Problem("limit", f"{limit} is out of range", f"use 1 to {MOST_LISTED}"))
     if cursor is not None and not is_ulid(cursor):

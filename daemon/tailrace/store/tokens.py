@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+from tailrace.core.cut import quoted
 from tailrace.errors import InvalidInputError, Problem, UnknownError
 from tailrace.rundir.layout import StateDir
 from tailrace.store.database import StateDatabase
@@ -226,19 +227,19 @@ def _check(name: str, scopes: tuple[str, ...], pipelines: list[str] | None) -> N
     problems = []
     if not _NAME.fullmatch(name):
         problems.append(
-            Problem("name", f"'{name[:80]}' is no name", "use letters, digits and .-_@")
+            Problem("name", f"{quoted(name)} is no name", "use letters, digits and .-_@")
         )
     if name == SOCKET_USER:
         problem = f"'{name}' stands for who needs no token, on the Unix socket"
         problems.append(Problem("name", problem, "choose another name"))
     if unknown := [scope for scope in scopes if scope not in SCOPES]:
         hint = f"use {', '.join(SCOPES)}"
-        problems += [Problem("scopes", f"'{scope[:80]}' is no scope", hint) for scope in unknown]
+        problems += [Problem("scopes", f"{quoted(scope)} is no scope", hint) for scope in unknown]
     if not scopes:
         problems.append(Problem("scopes", "are missing", f"use {', '.join(SCOPES)}"))
     if pipelines is not None:
         odd = [name for name in pipelines if not _PIPELINE.fullmatch(name)]
-        problems += [Problem("pipelines", f"'{name[:80]}' names no pipeline") for name in odd]
+        problems += [Problem("pipelines", f"{quoted(name)} names no pipeline") for name in odd]
         if not pipelines:
             problems.append(Problem("pipelines", "none is named", "leave it out for all of them"))
     if problems:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from tailrace.core.cut import quoted
 from tailrace.core.reuse import reused_steps
 from tailrace.errors import ConflictError, InvalidInputError, Problem, UnknownError
 from tailrace.rundir.layout import StateDir
@@ -37,7 +38,7 @@ def repeat_of(
         reused = reused_steps(old.plan, statuses, start=start)
     except KeyError:
         hint = "name a step of the run, or 'failed' or 'start'"
-        problem = Problem("from", f"no step is named '{start[:80]}'", hint)
+        problem = Problem("from", f"no step is named {quoted(start)}", hint)
         raise InvalidInputError([problem]) from None
     # One that never started made none.
     needs_workspace = snapshot.started_at is not None

@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from tailrace import wire
+from tailrace.core.cut import quoted
 from tailrace.core.run import Snapshot
 from tailrace.errors import ConflictError, UnavailableError, UnknownError
 from tailrace.pipeline.catalog import Catalog
@@ -530,5 +531,5 @@ class Worker:
     def _row(self, run_id: str) -> RunRow:
         row = self.index.get(run_id)
         if row is None:
-            raise UnknownError(f"there is no run '{run_id[:80]}'; `tailrace runs` lists them")
+            raise UnknownError(f"there is no run {quoted(run_id)}; `tailrace runs` lists them")
         return row

@@ -15,11 +15,13 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from tailrace.core import said
+from tailrace.core.cut import cut
 from tailrace.core.dialects import Heard
 from tailrace.core.dialects.lines import Candidate, CandidateLines, Plain, begins_line
 
@@ -41,9 +43,13 @@ _FAILED: Final = frozenset({"failed", "needs-auth", "error"})
 
 
 class Claude:
-    """Reads an agent's messages; see `tailrace.core.dialects.Dialect`."""
+    """Reads an agent's messages; see `tailrace.core.dialects.Dialect`.
 
-    def __init__(self) -> None:
+    *mask* is asked before a text is cut, as `tailrace.core.cut` says.
+    """
+
+    def __init__(self, *, mask: Callable[[str], str] = lambda text: text) -> None:
+        self._mask = mask
         self._lines = CandidateLines(_find, _half, most=MAX_MESSAGE)
         self._broken = False  # the rest of a message may still follow as if it were output
         self._calls: OrderedDict[str, tuple[str, str | None]] = OrderedDict()  # name, server
@@ -115,7 +121,7 @@ class Claude:
             case "result":
                 self._result(message, items)
             case "system":
-                _system(message, items)
+                self._system(message, items)
             case str(kind) if kind.startswith(("content_block_", "message_")):
                 self._stream(message, items)
             case _:
@@ -134,7 +140,7 @@ class Claude:
         if not is_inner and any(block.get("type") == "text" for block in blocks):
             self._ahead = False
         if error := _text(message.get("error")):
-            error = _cut(error, 200)
+            error = cut(error, 200, self._mask)
             items.append(said.Fault(kind=error, message=f"the model's API: {error}"))
         items += self._costs.used(name, _table(body.get("usage")))
 
@@ -144,7 +150,7 @@ class Claude:
             if tells_text:
                 self._begin_text(items)
                 self._say(_text(block.get("text")) or "", items)
-                items += _citations(block.get("citations"))
+                items += self._citations(block.get("citations"))
         elif kind.endswith("tool_use"):
             self._begin_call(block, items)
         elif kind.endswith("tool_result"):
@@ -201,7 +207,7 @@ class Claude:
                         self._streamed.append(self._message)
                     self._say(_text(delta.get("text")) or "", items)
                 elif delta.get("type") == "citations_delta":
-                    items += _citations([delta.get("citation")])
+                    items += self._citations([delta.get("citation")])
             case "message_delta":
                 items += self._costs.used(self._message, _table(event.get("usage")))
 
@@ -214,9 +220,43 @@ class Claude:
             errors = message.get("errors")
             why = [_text(item) or "" for item in errors] if isinstance(errors, list) else []
             told = "; ".join(["the agent stopped", *filter(None, why)])
-            items.append(said.Fault(kind=_cut(kind, 200), message=_cut(told, 2_000)))
+            items.append(self._fault(kind, told, 2_000))
         if text is not None:
-            items.append(said.Result(text=_cut(text, MAX_RESULT), is_error=is_error))
+            items.append(said.Result(text=cut(text, MAX_RESULT, self._mask), is_error=is_error))
+
+    def _fault(self, kind: str, message: str, most: int = 200) -> said.Fault:
+        mask = self._mask
+        return said.Fault(kind=cut(kind, 200, mask), message=cut(message, most, mask))
+
+    def _system(self, message: dict[str, Any], items: list[said.Saying]) -> None:
+        match message.get("subtype"):
+            case "init":
+                if model := _text(message.get("model")):
+                    items.append(said.Status(text=cut(f"model {model}", 200, self._mask)))
+                for server in _blocks(message.get("mcp_servers")):
+                    if (status := _text(server.get("status"))) in _FAILED:
+                        told = f"MCP server '{_text(server.get('name'))}': {status}"
+                        items.append(self._fault("mcp", told))
+            case "api_retry":
+                tries = [int(_number(message.get(key), 1e6)) for key in ("attempt", "max_retries")]
+                why = _text(message.get("error")) or "no answer"
+                told = f"the model's API: {why}; attempt {tries[0]} of {tries[1]}"
+                items.append(self._fault("api_retry", told))
+            case "compact_boundary":
+                items.append(said.Status(text="the agent has summarized what came before"))
+            case _:
+                pass
+
+    def _citations(self, value: Any) -> list[said.Saying]:
+        """Return the sources of a text, less what is quoted of them."""
+        found: list[said.Saying] = []
+        for item in _blocks(value):
+            url = _text(item.get("url"))
+            title = _text(item.get("title")) or _text(item.get("document_title"))
+            if url is not None or title is not None:
+                title = None if title is None else cut(title, 1_000, self._mask)
+                found.append(said.Citation(title=title, url=url))
+        return found
 
 
 def _find(data: bytes, place: int) -> int:
@@ -275,38 +315,6 @@ class _Costs:
         return [said.Cost(usd=more, tokens_in=added[0], tokens_out=added[1])]
 
 
-def _system(message: dict[str, Any], items: list[said.Saying]) -> None:
-    match message.get("subtype"):
-        case "init":
-            if model := _text(message.get("model")):
-                items.append(said.Status(text=f"model {_cut(model, 200)}"))
-            for server in _blocks(message.get("mcp_servers")):
-                if (status := _text(server.get("status"))) in _FAILED:
-                    told = f"MCP server '{_text(server.get('name'))}': {status}"
-                    items.append(said.Fault(kind="mcp", message=_cut(told, 200)))
-        case "api_retry":
-            tries = [int(_number(message.get(key), 1e6)) for key in ("attempt", "max_retries")]
-            why = _text(message.get("error")) or "no answer"
-            told = f"the model's API: {why}; attempt {tries[0]} of {tries[1]}"
-            items.append(said.Fault(kind="api_retry", message=_cut(told, 200)))
-        case "compact_boundary":
-            items.append(said.Status(text="the agent has summarized what came before"))
-        case _:
-            pass
-
-
-def _citations(value: Any) -> list[said.Saying]:
-    """Return the sources of a text, less what is quoted of them."""
-    found: list[said.Saying] = []
-    for item in _blocks(value):
-        url = _text(item.get("url"))
-        title = _text(item.get("title")) or _text(item.get("document_title"))
-        if url is not None or title is not None:
-            title = None if title is None else _cut(title, 1_000)
-            found.append(said.Citation(title=title, url=url))
-    return found
-
-
 def _tokens(usage: dict[str, Any]) -> tuple[int, int]:
     """Return the tokens read and written; what was read from or into the cache was read."""
     read = sum(
@@ -347,7 +355,3 @@ def _number(value: Any, most: float) -> float:
     """Return a number from 0 to *most*; 0 for anything else."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number and 0 <= value <= most else 0
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[:most] + "…"
