@@ -94,8 +94,8 @@ ENTRANCES: Final = {("cli", "http"): {"server"}}
 
 # What the core may have of the standard library: nothing that knows a clock, a file or a socket.
 PURE: Final = {
-    "__future__", "abc", "base64", "binascii", "bisect", "collections", "dataclasses", "decimal",
-    "difflib", "enum", "fnmatch", "functools", "hashlib", "heapq", "html", "ipaddress",
+    "__future__", "abc", "base64", "binascii", "bisect", "codecs", "collections", "dataclasses",
+    "decimal", "difflib", "enum", "fnmatch", "functools", "hashlib", "heapq", "html", "ipaddress",
     "itertools", "json", "math", "mimetypes", "operator", "pathlib", "posixpath", "re", "string",
     "struct", "textwrap", "types", "typing", "unicodedata", "urllib",
 }  # fmt: skip

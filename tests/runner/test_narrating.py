@@ -143,6 +143,52 @@ async def test_a_late_value_is_masked_in_all_that_is_told_with_it(state: StateDi
     assert [item["delta"] for item in done.told("text")] == [f"{n} *** *** " for n in range(50)]
 
 
+async def test_a_secret_that_falls_over_several_deltas_is_masked(state: StateDir) -> None:
+    """A model writes word by word; progress may be told in between."""
+    events = [
+        *({"event": "text", "delta": delta} for delta in ("hello hunter", "2-", "but-")),
+        {"event": "status", "text": "thinking"},
+        *({"event": "text", "delta": delta} for delta in ("longer", " bye, hunter2-but")),
+    ]
+    text = "import os, sys; open(os.environ['TAILRACE_EVENTS'], 'a').write(sys.argv[1])"
+    data = "".join(json.dumps(event) + "\n" for event in events)
+    secrets = {"KEY": "hunter2-but-longer"}
+    done = await execute(state, plan_of(python("a", text, data)), secrets=secrets)
+
+    told = [item for item in done.told() if item["event"] in ("text", "status")]
+    assert [item.get("delta") for item in told] == ["hello ", None, "***", " bye, ", "hunter2-but"]
+
+
+STREAMED = r"""
+import json
+def say(**message):
+    print(json.dumps(message), flush=True)
+def write(*words):
+    for word in words:
+        inner = {"type": "text_delta", "text": word}
+        say(type="stream_event", event={"type": "content_block_delta", "delta": inner})
+write("the key is hun", "ter2", "-x, I look at the files")
+use = {"type": "tool_use", "id": "t1", "name": "Read", "input": {}}
+say(type="assistant", message={"id": "a", "content": [use]})
+write("done hunter2-")
+say(type="result", subtype="success", result="done")
+"""
+
+
+async def test_a_tool_call_and_the_result_end_a_text(state: StateDir) -> None:
+    """Nothing of it comes behind them, and pieces that they part are no secret."""
+    agent = python("agent", STREAMED, narration="claude")
+    done = await execute(state, plan_of(agent), secrets={"KEY": "hunter2-x"})
+
+    all_told = [(item["event"], item.get("delta", "")) for item in done.told(step="agent")]
+    told = [item for item in all_told if item[0] in ("text", "tool_call", "result")]
+    kinds = [kind for kind, _ in told]
+    first, second = kinds.index("tool_call"), kinds.index("result")
+    assert "".join(text for _, text in told[:first]) == "the key is ***, I look at the files"
+    assert "".join(text for _, text in told[first + 1 : second]) == "done hunter2-"
+    assert second == len(told) - 1
+
+
 @pytest.mark.parametrize("narration", ["channel", "claude", "github"])
 async def test_plain_output_is_the_same_in_every_dialect(
     state: StateDir, tmp_path: Path, narration: str

@@ -9,10 +9,12 @@ from typing import Final
 from tailrace.core.dialects import Dialect, Heard
 from tailrace.core.dialects.claude import Claude
 from tailrace.core.dialects.github import Github
-from tailrace.core.events import CostEvent, Event, Notice, Progress
+from tailrace.core.events import CostEvent, Event, Notice, Progress, Result, Text, ToolCall
 from tailrace.core.git_progress import GitProgress
+from tailrace.core.mask import Masker
 from tailrace.core.narration import MaskValue, Narrator, Question, Told
 from tailrace.core.plan import StepPlan
+from tailrace.core.text_mask import TextMasker
 from tailrace.runner.beneath import leave_file
 from tailrace.runner.channel import StepChannel
 from tailrace.runner.context import RunContext
@@ -21,14 +23,16 @@ from tailrace.runner.step_progress import StepProgress
 
 _MASK: Final = b'"mask"'  # in a line that may tell a value to mask
 _TURN: Final = 64 << 10  # bytes
+_END_TEXT: Final = (ToolCall, CostEvent, Result)  # what comes when a text is whole
 _REFUSAL: Final = b"clone: "  # how tailrace.runner.clone begins its last line
 
 
 class Narration:
     """The events of one attempt, in the order they were told.
 
-    *progress* is the step's, over its attempts. Errors in what a step tells are
-    notices. Used on one event loop.
+    *progress* is the step's, over its attempts. Text is masked as one, however
+    it is cut into deltas: up to a tool call, a cost, a question or the result,
+    which end it. Errors in what a step tells are notices. Used on one event loop.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Narration:
         self._dialect: Dialect | None = None
         if step.narration != "channel":
             self._dialect = Claude(mask=ctx.mask_text) if step.narration == "claude" else Github()
+        self._text: TextMasker | None = None  # of the text that is being told
         self._git = GitProgress()
         self._unwritten: list[Event] = []  # what is told at once is written at once
         self.last_event = 0.0  # on the loop's clock
@@ -51,7 +56,8 @@ class Narration:
     @property
     def held(self) -> int:
         """Bytes of output held back: a gauge."""
-        return self._dialect.held if self._dialect is not None else 0
+        heard = self._dialect.held if self._dialect is not None else 0
+        return heard + (self._text.held if self._text is not None else 0)
 
     def _some(self) -> None:
         """Take in a piece of what there is: other steps have their turn before the next."""
@@ -106,7 +112,10 @@ class Narration:
                 self._record(
                     Notice(kind="mask", text="a value is masked from here on", step=self._step)
                 )
+            elif isinstance(item, Text):
+                self._tell_text(item.delta)
             elif isinstance(item, Question):
+                self._end_text()
                 self._write()
                 with self._ctx.disk_guard():
                     settle = functools.partial(self._hand_over, item.id)
@@ -114,10 +123,28 @@ class Narration:
             elif isinstance(item, Progress):
                 self._offer(item)
             else:
+                if isinstance(item, _END_TEXT):
+                    self._end_text()
                 self._record(item)
         self._write()
         if any(isinstance(item, CostEvent) for item in told):
             self._ctx.spent()
+
+    def _tell_text(self, delta: str) -> None:
+        if self._text is None:
+            masker = Masker(self._ctx.rules)
+            self._ctx.maskers.add(masker)
+            self._text = TextMasker(masker)
+        self._record_text(self._text.feed(delta))
+
+    def _end_text(self) -> None:
+        if self._text is not None:
+            text, self._text = self._text, None
+            self._record_text(text.close())
+
+    def _record_text(self, delta: str) -> None:
+        if delta:
+            self._record(Text(step=self._step, delta=delta))
 
     def _hand_over(self, prompt: str, answer: str | None) -> None:
         """Give the step its answer as a file, or tell it so that nobody answered."""
@@ -173,4 +200,5 @@ class Narration:
         self._loop.remove_reader(self._channel.fileno())
         self._listen(self._channel.drain())
         self._listen(self._channel.close())
+        self._end_text()
         self._write()

@@ -1,0 +1,34 @@
+"""Masks a text that comes in pieces, as a model writes it: a secret may fall across several."""
+
+from __future__ import annotations
+
+import codecs
+
+from tailrace.core.mask import Masker
+
+
+class TextMasker:
+    """The masker of one text. End it with `close`.
+
+    All that `feed` and `close` return, put together, is the same for every way
+    of cutting the text into pieces. What can be told is told at once; held back
+    is only the end in which something to mask could have begun.
+    """
+
+    def __init__(self, masker: Masker) -> None:
+        self._masker = masker
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    @property
+    def held(self) -> int:
+        """Bytes held back."""
+        return self._masker.held
+
+    def feed(self, piece: str) -> str:
+        """Take a piece; return what is decided, which may be nothing."""
+        data = self._masker.feed(piece.encode("utf-8", "replace"))
+        return self._decoder.decode(data + self._masker.flush())
+
+    def close(self) -> str:
+        """Return the rest: the text has ended."""
+        return self._decoder.decode(self._masker.close(), final=True)
