@@ -80,6 +80,11 @@ TOKENS = {
     "linear-key": ["lin_api_" + "aB3d" * 10],
     "age-secret-key": ["AGE-SECRET-KEY-1" + "Q2" * 29],
 }
+# What may stand right in front of a token, and ends like a word: escapes, colours, an underscore.
+BEHIND = (
+    "\x1b[32m", "\x1b[01;31m\x1b[K", "\\033[0m", "\\n", "\\r\\n", "\\t", "%3D", "%0a", "\\u0022",
+    "\\x22", "\\042", "=3D", "TOKEN_", "&quot;", "é",
+)  # fmt: skip
 KEPT = {
     "aws-secret-access-key": [
         ("aws_secret_access_key = ", A40), ('"SecretAccessKey": "', A40), ("AWS_SECRET_KEY=", A40),

@@ -12,7 +12,7 @@ from tailrace.core import pattern_syntax, patterns
 from tailrace.core.mask import Masker
 from tailrace.core.mask_rules import MaskRules
 from tailrace.core.shapes import Shape, ShapeError, load_shapes
-from token_examples import KEPT, TOKENS
+from token_examples import BEHIND, KEPT, TOKENS
 
 CONFIG = Path(__file__).parents[2] / "configs" / "masking.yaml"
 SHAPES = load_shapes(yaml.safe_load(CONFIG.read_text()), "configs/masking.yaml")
@@ -28,6 +28,18 @@ def test_tokens_are_masked_whole(name: str) -> None:
             masker = Masker(RULES)
             out = b"".join(masker.feed(bytes([byte])) + masker.flush() for byte in text.encode())
             assert (out + masker.close()).decode() == text.replace(token, "***")
+
+
+@pytest.mark.parametrize("name", [name for name in TOKENS if name != "jwe"])
+def test_tokens_are_masked_behind_an_escape(name: str) -> None:
+    """What is in front stays, also where it ends in a letter and the output comes byte by byte."""
+    for token in TOKENS[name]:
+        for before in BEHIND:
+            text = f"x {before}{token}"
+            assert RULES.mask_text(text) == f"x {before}***"
+            masker = Masker(RULES)
+            out = b"".join(masker.feed(bytes([byte])) + masker.flush() for byte in text.encode())
+            assert (out + masker.close()).decode() == f"x {before}***"
 
 
 @pytest.mark.parametrize("name", KEPT)

@@ -107,6 +107,14 @@ def _first_bytes(node: Node) -> frozenset[int] | None:
     return None
 
 
+def with_edge(node: Node, edge: Node) -> Node:
+    r"""Return a pattern with *edge* in place of the ``\b`` that it begins with, if it does."""
+    match node:
+        case Sequence((Edge("\\b"), *rest)):
+            return Sequence((edge, *rest))
+    return node
+
+
 def expression(node: Node) -> bytes:
     """Write a pattern for Hyperscan (flag MULTILINE for ``^`` and ``$``)."""
     match node:

@@ -113,6 +113,13 @@ ALWAYS: Final = (
 
 _KEYS: Final = ("name", "pattern", "before")
 
+# What programs put right in front of a word, and that ends like one: escapes of JSON, C, URLs and
+# quoted-printable, colours, the underscore of a name. Tokens begin behind them too.
+_EDGE: Final = patterns.parse(
+    r"\b|_|\\[abefnrtv]|\\x[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\[0-3][0-7]{2}|%[0-9A-Fa-f]{2}|=3D"
+    r"|[\[0-9;][mK]"
+)
+
 
 def load_shapes(data: object, source: str) -> tuple[Shape, ...]:
     """Read the shapes of ``configs/masking.yaml`` (``{shapes: […]}``) or of a setting (a list).
@@ -211,7 +218,8 @@ def _match_rule(shape: Shape, kind: Literal["token", "block"], node: Node) -> Ru
     return Rule(
         kind=kind,
         shape=shape.name,
-        find=patterns.expression(head),
+        # The edge is no part of the match where its width tells where that begins.
+        find=patterns.expression(patterns.with_edge(head, _EDGE) if width else head),
         flags=scanner.LINES | (0 if width else scanner.STARTS),
         width=width,
         begins=None if begun is None else patterns.expression(begun),
