@@ -31,6 +31,8 @@ SECRETS = [
     "🙂 emoji",
     "-_+/=.,;:@",
     "plain123",
+    "é:~=x",
+    "a b\u2028c",
 ]
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=4, max_size=24)
 
@@ -106,6 +108,8 @@ def test_base64_hides_exactly_the_characters_that_depend_on_the_secret_alone(
         for text in (whole, whole.rstrip("=")):
             masked = rules_of(secret).mask_text(f"<{text}>")
             assert whole[first:last] not in masked
+            if not after and text.count(whole[first:last]) == 1:
+                assert masked == f"<{text[:first]}***>"
             by_chance = [
                 n for n in needles if n in text.encode() and n.decode() != whole[first:last]
             ]
@@ -143,6 +147,32 @@ def test_what_bash_quotes_is_masked(secret: str) -> None:
             masked = rules_of(secret).mask_text(written)
             rest = masked.replace("***", "").strip("$'\"\\ \n+:")
             assert rest == "", (script, locale, written, masked)
+
+
+@pytest.mark.parametrize(
+    ("secret", "quoted"),
+    [
+        ("col1\tcol2", "'col1'$'\\t''col2'"),
+        ("it's\x1b[0m é", "'it'\\''s'$'\\033''[0m é'"),
+        ("it's\x1b[0m é", "'it'\\''s'$'\\033''[0m '$'\\303\\251'"),
+        ("one\a\btwo\x7f", "'one'$'\\a\\b''two'$'\\177'"),
+    ],
+)
+def test_what_coreutils_quote_is_masked(secret: str, quoted: str) -> None:
+    """``printf %q`` of printf(1), and ls(1): between the outer quotes, in UTF-8 and in C."""
+    assert rules_of(secret).mask_text(quoted) in ("'***'", "'***")
+
+
+@pytest.mark.parametrize(
+    ("secret", "text"),
+    [
+        ("a\x7fbé/d", r"a\u007fbé/d"),  # jq
+        ("a<\u2028é>d", r"a\u003c\u2028é\u003ed"),  # Go
+    ],
+)
+def test_what_json_writers_escape_besides_is_masked(secret: str, text: str) -> None:
+    """Each has its own idea of which characters are safe."""
+    assert rules_of(secret).mask_text(f'"{text}"') == '"***"'
 
 
 @pytest.mark.parametrize("secret", [s for s in SECRETS if s.isprintable()])

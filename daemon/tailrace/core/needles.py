@@ -34,6 +34,11 @@ _C_ESCAPES: Final = {
 }  # fmt: skip
 _REPR: Final = str.maketrans(_C_ESCAPES)
 _BASH_ESCAPES: Final = {**_C_ESCAPES, "\a": "\\a", "\v": "\\v", "\x1b": "\\E"}
+# What shells write as octal numbers: in UTF-8, where some print it and some don't, and in C.
+_OCTAL: Final = tuple(
+    re.compile(f"[{chars}]+")
+    for chars in (r"\x00-\x1f\x7f", r"\x00-\x1f\x7f-\x9f\u2028\u2029", r"^\x20-\x7e")
+)
 
 
 def needles_of(secret: str) -> frozenset[bytes]:
@@ -124,10 +129,11 @@ def _marks(text: str) -> tuple[str, ...]:
 
 
 def _json_forms(text: str) -> Iterator[str]:
-    """JSON as Python, Go (escapes `<>&`), PHP (quotes and `/` too) and .NET (`+` too) write it."""
+    """JSON as Python, jq, Go (escapes `<>&`), PHP (quotes and `/` too) and .NET (`+` too) do."""
     for ascii_only, upper, slash, marked in product(
-        (False, True), (False, True), (False, True), ("", "<>&", "<>&'", "<>&'\"", "<>&'\"+`")
-    ):
+        (False, True), (False, True), (False, True),
+        ("", "\x7f", "<>&\u2028\u2029", "<>&'", "<>&'\"", "<>&'\"+`"),
+    ):  # fmt: skip
         yield _respelled(text, partial(_json_char, ascii_only, upper, slash, marked))
     yield text.translate(_REPR)
     yield text.translate({**_REPR, ord("'"): "\\'"})
@@ -194,17 +200,26 @@ def _shell_forms(text: str) -> Iterator[str]:
     yield text.replace("'", "'\\''")  # bash -x, ${x@Q}
     yield text.translate({ord(c): f"\\{c}" for c in '"$`\\'})  # between double quotes
     word = text.translate({ord(c): f"\\{c}" for c in _SHELL_SPECIAL})  # printf %q
+    word = re.sub("(?<=[:=])~", r"\~", word)
     yield f"\\{word}" if text[:1] in ("~", "#") else word
-    for octal in (False, True):  # printf %q where $'…' is needed, in UTF-8 and in C
+    for octal in _OCTAL:  # bash's printf %q where $'…' is needed; printf(1) has it between quotes
         yield _respelled(text, partial(_bash_char, octal))
+        yield octal.sub(_outside_quotes, text.replace("'", "'\\''"))
 
 
-def _bash_char(octal: bool, char: str) -> str:
+def _outside_quotes(found: re.Match[str]) -> str:
+    spelled = "".join(_bash_char(_OCTAL[-1], char) for char in found[0])
+    spelled = spelled.replace("\\E", "\\033")
+    goes_on = found.end() < len(found.string)
+    return f"'$'{spelled}''" if goes_on else f"'$'{spelled}"
+
+
+def _bash_char(octal: re.Pattern[str], char: str) -> str:
     if char == "'":
         return "\\'"
     if char in _BASH_ESCAPES:
         return _BASH_ESCAPES[char]
-    if char < " " or char == "\x7f" or (octal and char > "~"):
+    if octal.match(char):
         return "".join(f"\\{byte:03o}" for byte in _bytes(char))
     return char
 
@@ -214,16 +229,18 @@ def _base64_forms(data: bytes) -> Iterator[bytes]:
 
     Behind 0, 1 or 2 bytes of something else (modulo 3) the value begins at
     bit 0, 8 or 16; a character holds 6 bits, and those at either end that hold
-    other bits too are left out. So padding never matters.
+    other bits too are left out. Where the value ends what is encoded, its last
+    character holds zeros besides, and padding may follow.
     """
     for ahead in range(3):
         first = -(-ahead * 8 // 6)
         last = (ahead + len(data)) * 8 // 6
-        core = base64.b64encode(bytes(ahead) + data)[first:last]
-        yield core
-        yield core.translate(bytes.maketrans(b"+/", b"-_"))
-        if ahead == 0:
-            yield from _wrapped(core)
+        whole = base64.b64encode(bytes(ahead) + data)[first:]
+        for text in {whole[: last - first], whole.rstrip(b"="), whole}:
+            yield text
+            yield text.translate(bytes.maketrans(b"+/", b"-_"))
+            if ahead == 0:
+                yield from _wrapped(text)
 
 
 def _wrapped(core: bytes) -> Iterator[bytes]:
