@@ -463,3 +463,11 @@ def test_a_flood_of_beginnings_costs_no_more_than_its_bytes(
     assert scanned == len(rules.layers) * len(data)
     assert matches <= FLOODS[flood] * len(data) + len(rules.layers)
     assert looked_at <= len(rules.layers) * flushed * (rules.reach + chunk)
+
+
+def test_many_equal_lines_cost_what_other_lines_do() -> None:
+    """A secret of them isn't compared line by line at each of its ends."""
+    rules = MaskRules({"S": "\n".join(["a"] * 400)})
+    assert rules.mask_text("a\n" * 50_000) == "***\n"
+    assert rules.mask_text("a\n" * 399 + "b\n") == "a\n" * 399 + "b\n"
+    assert rules.mask_text("a\r\n" * 400) == "***\r\n"

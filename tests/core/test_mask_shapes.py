@@ -85,6 +85,7 @@ def test_each_shape_of_the_config_has_an_example_here() -> None:
         "risk_live_" + "a" * 30 + " task-ant sky29.x",
         "AIza-not-long-enough 2024-01-01T00:00:00 1700000000:AA",
         "secret_access_key: <set in the console>",
+        "proxy_auth=self._default_proxy_auth CLIENT_AUTH = ObjectIdentifier(",
     ],
 )
 def test_what_merely_looks_like_a_token_stays(text: str) -> None:
@@ -118,6 +119,14 @@ def test_what_merely_looks_like_a_token_stays(text: str) -> None:
 def test_userinfo_and_authorization_are_always_masked(text: str, expected: str) -> None:
     """Without any shape configured; names, schemes and what follows stay."""
     assert MaskRules({}).mask_text(text) == expected
+
+
+@pytest.mark.parametrize("lead", [" " * 40, '"', '\\"', "  '"])
+def test_blanks_and_quotes_before_a_value_are_no_obstacle(lead: str) -> None:
+    """However many; where they stop is one look."""
+    for name in ("aws_session_token=", "aws_secret_access_key:", '"SecretAccessKey":'):
+        value = "aB3d" * 20
+        assert RULES.mask_text(f"{name}{lead}{value}") == f"{name}{lead}***"
 
 
 def test_a_value_is_masked_while_it_streams() -> None:

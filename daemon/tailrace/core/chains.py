@@ -43,17 +43,21 @@ Raw = bytes | bytearray
 
 
 class Chain:
-    """The lines of one secret; two or more. Immutable."""
+    """The lines of one secret; two or more. Immutable. *text* is how they are written mostly."""
 
-    def __init__(self, lines: tuple[bytes, ...]) -> None:
+    def __init__(self, lines: tuple[bytes, ...], text: bytes = b"") -> None:
         self.lines = lines
+        self._texts = tuple({b"\n".join(lines), text or b"\n".join(lines)})
         self.longest = sum(map(len, lines)) + GAP * (len(lines) - 1)
         self.look_back = GAP + _KEY  # bytes before a place that `may_go_on` looks at
-        self._ends: dict[bytes, list[int]] = {}
-        for number, line in enumerate(lines[:-1]):
-            self._ends.setdefault(line[-_KEY:], []).append(number)
+        self._places: dict[bytes, int] = {}  # of each line, as bits of their numbers
+        for number, line in enumerate(lines):
+            self._places[line] = self._places.get(line, 0) | 1 << number
+        self._ends: dict[bytes, list[bytes]] = {}
+        for line in dict.fromkeys(lines[:-1]):
+            self._ends.setdefault(line[-_KEY:], []).append(line)
         self._sizes = sorted({len(key) for key in self._ends})
-        self._sorted = sorted((line, number) for number, line in enumerate(lines))
+        self._sorted = sorted(self._places)
         self._longest_line = max(map(len, lines))
 
     def __eq__(self, other: object) -> bool:
@@ -78,61 +82,78 @@ class Chain:
 
     def begin(self, raw: Raw, end: int) -> int:
         """Return where the whole chain begins that ends at *end*, or -1."""
+        for text in self._texts:  # a comparison, where line by line takes thousands of them
+            if _ends_with(raw, end, text):
+                return end - len(text)
         begin = end - len(self.lines[-1])
         if begin < 0 or not raw.startswith(self.lines[-1], begin):
             return -1
-        return self._begin_before(raw, begin, len(self.lines) - 1)
+        return self._begin_before(raw, {begin: 1 << len(self.lines) - 1})
 
     def begun(self, raw: Raw) -> int:
         """Return where a chain begins that isn't whole yet at the end of *raw*, or its length.
 
         The earliest place, if there are several.
         """
-        first = size = len(raw)
+        size = len(raw)
+        open_lines: dict[int, int] = {}
         for place in self._first_bytes.finditer(raw, max(0, size - self._longest_line + 1)):
-            for number in self._lines_that_begin(bytes(raw[place.start() :])):
-                begin = self._begin_before(raw, place.start(), number)
-                first = begin if 0 <= begin < first else first
-        for number, at in self._lines_that_end(raw, size, _ENDS_IN_OPEN_GAP):
-            begin = self._begin_before(raw, at - len(self.lines[number]), number)
-            first = begin if 0 <= begin < first else first
-        return first
+            for line in self._lines_that_begin(bytes(raw[place.start() :])):
+                at = place.start()
+                open_lines[at] = open_lines.get(at, 0) | self._places[line]
+        last = 1 << len(self.lines) - 1
+        for line, end in self._lines_that_end(raw, size, _ENDS_IN_OPEN_GAP):
+            at = end - len(line)
+            open_lines[at] = open_lines.get(at, 0) | (self._places[line] & ~last)
+        begin = self._begin_before(raw, open_lines)
+        return size if begin < 0 else begin
 
     def may_go_on(self, raw: Raw, at: int) -> bool:
         """Tell whether what ends at *at* could be the part of a chain up to a gap."""
         return next(self._lines_that_end(raw, at, _ENDS_IN_GAP), None) is not None
 
-    def _lines_that_begin(self, begun: bytes) -> Iterator[int]:
-        at = bisect_left(self._sorted, (begun, -1))
-        while at < len(self._sorted) and self._sorted[at][0].startswith(begun):
-            line, number = self._sorted[at]
-            if len(line) > len(begun):
-                yield number
+    def _lines_that_begin(self, begun: bytes) -> Iterator[bytes]:
+        at = bisect_left(self._sorted, begun)
+        while at < len(self._sorted) and self._sorted[at].startswith(begun):
+            if len(self._sorted[at]) > len(begun):
+                yield self._sorted[at]
             at += 1
 
     def _lines_that_end(
         self, raw: Raw, at: int, gap: re.Pattern[bytes]
-    ) -> Iterator[tuple[int, int]]:
+    ) -> Iterator[tuple[bytes, int]]:
         """Yield lines, but the last, that stand before a gap ending at *at*, and where they end."""
         found = gap.search(raw, max(0, at - GAP), at)
         assert found
         for end in range(found.start(), at + 1):
             for size in self._sizes:
-                for number in self._ends.get(bytes(raw[max(0, end - size) : end]), ()):
-                    if _ends_with(raw, end, self.lines[number]) and gap.match(raw, end, at):
-                        yield number, end
+                for line in self._ends.get(bytes(raw[max(0, end - size) : end]), ()):
+                    if _ends_with(raw, end, line) and gap.match(raw, end, at):
+                        yield line, end
 
-    def _begin_before(self, raw: Raw, at: int, count: int) -> int:
-        """Return where the first *count* lines begin, the last gap ending at *at*, or -1.
+    def _begin_before(self, raw: Raw, open_lines: dict[int, int]) -> int:
+        """Return where a chain begins of which some lines stand at these places, or -1.
 
+        A place has a bit for each line that could begin there; all go back
+        together, a line a step, so that many equal lines cost what one costs.
         The earliest place: where lines end in what a gap may hold, there can be several.
         """
-        places = {at}
-        for line in reversed(self.lines[:count]):
-            places = {end - len(line) for place in places for end in _ends_before(raw, place, line)}
-            if not places:
-                return -1
-        return min(places)
+        first = -1
+        while open_lines:
+            before: dict[int, int] = {}
+            for place, numbers in open_lines.items():
+                if numbers & 1 and (first < 0 or place < first):
+                    first = place
+                ahead = numbers >> 1  # the lines in front of them
+                while ahead:
+                    line = self.lines[ahead.bit_length() - 1]
+                    same = self._places[line]
+                    for end in _ends_before(raw, place, line):
+                        at = end - len(line)
+                        before[at] = before.get(at, 0) | (ahead & same)
+                    ahead &= ~same
+            open_lines = before
+        return first
 
 
 def _ends_with(raw: Raw, end: int, line: bytes) -> bool:
@@ -159,4 +180,8 @@ def chain_of(text: bytes) -> Chain | None:
     """Return the chain of a secret, or None where it has one line only."""
     stripped = (_AROUND.sub(b"", line) for line in _LINE_BREAK.split(text))
     lines = tuple(line for line in stripped if line)
-    return Chain(lines) if len(lines) > 1 else None
+    if len(lines) < 2:
+        return None
+    # From the first line's beginning to the last one's end, both without what stands around them.
+    begin, end = text.find(lines[0]), text.rfind(lines[-1]) + len(lines[-1])
+    return Chain(lines, text[begin:end])
