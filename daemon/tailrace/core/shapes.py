@@ -78,22 +78,29 @@ _SCHEMES: Final = (
     "mutual|vapid|gssapi|kerberos|signature|sso-key|ssws|snowflake|aws4-hmac-sha256|"
     "aws4-ecdsa-p256-sha256|aws|sharedkey|sharedkeylite|key|privatetoken|genie(?:key)?|zoho-oauthtoken"
 )
-_SCHEME: Final = rf"(?i)(?:(?:{_SCHEMES})[ \t]{{1,16}})?"
-_SIGN: Final = r"[ \t]*(?::|=>?)[ \t]*"
+_SCHEME: Final = rf"(?i)(?:(?:{_SCHEMES})\\?[ \t]{{1,16}})?"
+_COLOUR: Final = r"(?:\x1b\[[0-9;]{0,16}m)?"
+_SIGN: Final = rf"{_COLOUR}[ \t]*(?::|=>?)[ \t]*"
+# ("Authorization", "Bearer …"), and {"name": "Authorization", "value": "Bearer …"} of a HAR file
+_COMMA: Final = r"[ \t]*,[ \t]*(?:\\*[\"']value\\*[\"'][ \t]*:[ \t]*)?b?"
+# No other word's end, but of an escape: \n in JSON, %0A, a colour
+_BEGINS: Final = r"(?:^|[^A-Za-z\"']|\\[nrt]|%[0-9A-Fa-f]{2}|[\[0-9;][mK])"
 
 
 def _authorization() -> Iterator[Shape]:
     """RFC 9110, section 11.6.2. The value runs to the quote that opened it, or the line's end."""
-    name, first = "authorization", r"[^\s\"'\\:]"
+    name, first = "authorization", r"[^\s\"'\\:{]"  # a brace begins an object, which is no value
     for before in (
-        rf"(?i)(?:^|[^\"'])authorization\\*[\"']?{_SIGN}",
+        rf"(?i){_BEGINS}authorization\\*[\"']?{_SIGN}",
         rf"(?i)[\"']authorization\\*[\"']{_SIGN}",
+        rf"(?i){_BEGINS}authorization:\\ ",  # as printf %q writes it
     ):
         yield Shape(name, rf"{first}[^\r]*", before=before, skip=_SCHEME)
     for quote in "\"'":
         for before in (
             rf"(?i){quote}authorization{_SIGN}",  # "Authorization: Bearer …"
             rf"(?i)authorization\\*[\"']?{_SIGN}\\*{quote}[ \t]*",  # "authorization": "Bearer …"
+            rf"(?i)[\"']authorization\\*[\"']{_COMMA}\\*{quote}[ \t]*",
         ):
             yield Shape(name, rf"{first}[^\r{quote}]*", before=before, skip=_SCHEME)
 
@@ -102,6 +109,7 @@ ALWAYS: Final = (
     # RFC 3986, section 3.2.1; up to the last '@', because passwords are pasted in unencoded
     Shape("url-userinfo", r"://[^\s/?#\"<>`]+@", keep=(3, 1)),
     Shape("url-userinfo", r":\\/\\/[^\s/?#\"<>`]+@", keep=(5, 1)),  # in JSON of PHP
+    Shape("url-userinfo", r":\\u002[Ff]\\u002[Ff][^\s/?#\"<>`]+@", keep=(13, 1)),
     *_authorization(),
     # RFC 7468, OpenSSH, PGP; SSH2 writes four dashes
     Shape(
