@@ -70,6 +70,8 @@ def floods(secret: str, key: str) -> Iterator[tuple[str, bytes]]:
     yield "Authorization", b"Authorization: "
     yield "Authorization and blanks", b"Authorization:" + b" " * 1000
     yield "userinfo", b"://a@"
+    yield "a value's name", b"_auth="
+    yield "a value's name and blanks", b"_auth=" + b" " * 100
     yield "@ behind ://", b"://a" + b"@" * 1000
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
@@ -65,7 +66,9 @@ def idempotency_key(request: web.Request) -> str | None:
 
 
 def owned_key(request: web.Request, key: str | None, *, where: str) -> str | None:
-    """Return a key with its owner in front, a token or a user; None where there is none.
+    """Return a key's digest with its owner in front, a token or a user; None where there is none.
+
+    The key itself is kept nowhere: it may be anything, also what is to be masked.
 
     Raises:
         InvalidInputError: it is too long, or not of printable ASCII.
@@ -76,7 +79,8 @@ def owned_key(request: web.Request, key: str | None, *, where: str) -> str | Non
         hint = "send 1 to 255 printable ASCII characters without spaces, such as a UUID"
         raise InvalidInputError([Problem(where, "is no key", hint)])
     caller = request[CALLER]
-    return f"{caller.name if caller.how == 'socket' else caller.token}:{key}"
+    owner = caller.name if caller.how == "socket" else caller.token
+    return f"{owner}:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def base_url(request: web.Request) -> str:

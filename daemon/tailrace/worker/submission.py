@@ -23,7 +23,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     trusted: bool = False  # asked by who owns the machine: local paths, private addresses
     keep_workspace: bool = False  # also after a success
     cwd: str | None = None  # what relative local paths start from, for who is trusted
-    key: str | None = None  # the Idempotency-Key, with its owner in front
+    key: str | None = None  # the Idempotency-Key's digest, with its owner in front
     body_sha256: str | None = None  # of the request that brought the key
     event: dict[str, Any] | None = None  # what caused it: a webhook's or schedule's event
 
