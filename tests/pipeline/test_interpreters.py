@@ -90,6 +90,7 @@ def test_the_code_argument_of_an_interpreter_is_found(command: list[str], code: 
         ["timeout", "60", "grep", "-f", "${{ params.list }}", "-e", "X"],
         ["timeout", "${{ params.limit }}", "git", "-c", "X"],
         ["python3", "train.py", "--eval", "X"],
+        ["npx", "--yes", "eslint", "-c", "X"],
         ["ruff", "check", "--config", "X"],
         [],
     ],
@@ -97,3 +98,9 @@ def test_the_code_argument_of_an_interpreter_is_found(command: list[str], code: 
 def test_what_only_looks_like_code_is_left_alone(command: list[str]) -> None:
     """Options of other programs, and arguments of scripts; never an index beyond the end."""
     assert not {item for item in code_items(command) if item < len(command)}
+
+
+def test_the_letters_of_a_template_are_no_options() -> None:
+    """A path with a 'c' in it isn't the option that takes code."""
+    assert code_items(["psql", "-h${{ params.server }}"]) == set()
+    assert code_items(["perl", "-n${{ params.size }}", "file"]) == set()

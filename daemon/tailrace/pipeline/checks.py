@@ -189,15 +189,14 @@ class _Owners:
         if variable in self._params:
             return f"the variable of the param '{self._params[variable]}'"
         if variable.startswith("MATRIX_"):
-            for name in (name for step in steps for name in step.matrix):
+            for name in {name for step in steps for name in step.matrix}:
                 if variable_of("MATRIX", name) == variable:
                     return f"the variable of the matrix value '{name}'"
-        if variable.startswith("OUTPUT_"):
-            for name in (
-                name for start, name in self._outputs.items() if variable.startswith(start)
+        for start, name in self._outputs.items():
+            if variable.startswith(start) and any(
+                name in transitive_needs(self._graph, step.id) for step in steps
             ):
-                if any(name in transitive_needs(self._graph, step.id) for step in steps):
-                    return f"a variable for outputs of '{name}'"
+                return f"a variable for outputs of '{name}'"
         return ""
 
 

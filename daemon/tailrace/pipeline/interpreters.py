@@ -57,7 +57,6 @@ _INTERPRETERS: Final[dict[str, _Interpreter]] = {
     **dict.fromkeys(("pwsh", "powershell"), _POWERSHELL),
     **dict.fromkeys(("python", "pypy", "ipython", "jython", "micropython", "xonsh"), _PYTHON),
     **dict.fromkeys(("node", "nodejs", "bun", "deno", "tsx", "ts-node", "electron"), _NODE),
-    "npx": _Interpreter(code="c", valued="p", long=("--call",)),
     "perl": _Interpreter(code="eE", valued="I", attached="MmiFxCDV"),
     "raku": _Interpreter(code="e", valued="IM"),
     **dict.fromkeys(("ruby", "jruby", "truffleruby"), _RUBY),
@@ -170,11 +169,10 @@ def _read_option(interpreter: _Interpreter, item: str) -> _Option:
         return _Option(may_take_one=not equals)
     code: Literal["", "operand"] = ""
     awaited: tuple[bool, ...] = ()
-    for index, letter in enumerate(item[1:], 2):
+    letters = item.partition("${{")[0]  # no letter of a template is an option
+    for index, letter in enumerate(letters[1:], 2):
         rest = item[index:]
         if interpreter.late:
-            if code and item.startswith("${{", index - 1):
-                return _Option("attached")
             code = "operand" if letter in interpreter.code else code
             # -eo pipefail: a shell's values are always items of their own.
             awaited += (False,) * (letter in interpreter.valued)
@@ -185,4 +183,4 @@ def _read_option(interpreter: _Interpreter, item: str) -> _Option:
             return _Option(script=script) if rest else _Option("", (False,), script=script)
         elif letter in interpreter.attached or letter in interpreter.last:
             return _Option(last=letter in interpreter.last)
-    return _Option(code, awaited)
+    return _Option("attached" if code and letters != item else code, awaited)
