@@ -245,7 +245,7 @@ def test_runs_and_show_tell_what_happened(site: Site) -> None:
     rest = json.loads(site.tailrace("runs", "--json", "--cursor", page["next_cursor"]).stdout)
     assert [run["ref"] for run in rest["runs"]] == ["hello/1"]
     shown = site.tailrace("show", "bad/1").stdout
-    assert "✗ Breaking  exit status 3" in shown
+    assert "✗ Breaking  a  exit status 3" in shown
     assert "oops" in shown
     view = json.loads(site.tailrace("show", "latest", "--json").stdout)
     assert (view["status"], view["steps"][0]["returncode"]) == ("error", 3)
