@@ -278,6 +278,23 @@ async def test_a_damaged_index_is_made_anew_at_start(yard: Yard) -> None:
         assert again.run_id == run_id
 
 
+async def test_a_run_whose_journal_has_lost_its_end_gets_another(yard: Yard) -> None:
+    """After a power cut, or from a backup: whoever looks at it brings it about."""
+    yard.pipeline("hello")
+    async with yard.worker() as worker:
+        run_id = await start(worker, "hello")
+        assert await ended(worker, run_id) == "success"
+        await yard.settled(run_id)
+    run = yard.state.run(run_id)
+    os.truncate(run.journal, run.journal.stat().st_size - 30)
+    async with yard.worker() as worker:
+        found = await asyncio.gather(*(worker.snapshot(run_id) for _ in range(3)))
+        assert {snapshot.status for snapshot in found} == {"running"}
+        await until(lambda: read_snapshot(run).is_final, "its end")
+        assert (await worker.snapshot(run_id)).status == "success"
+    assert yard.journal(run_id)[-2:] == ["notice", "summary"]
+
+
 async def test_a_run_that_another_process_accepted_and_left_is_started(yard: Yard) -> None:
     """Its lock came free with only `plan` and `queued` in the journal."""
     yard.pipeline("hello")

@@ -467,7 +467,11 @@ class Worker:
             raise UnknownError(f"the folder of {row.ref} is gone; `tailrace reindex` forgets it")
         if run_id in self._queue:  # two events
             return read_snapshot(run)
-        return await self._states.read(run)
+        snapshot = await self._states.read(run)
+        torn = row.finished_at is not None and not snapshot.is_final
+        if torn and run_id not in self._lives:  # the index had its end, the journal has lost it
+            self._find(run_id)
+        return snapshot
 
     @contextlib.asynccontextmanager
     async def watch(self, run_id: str) -> AsyncIterator[Feed]:
