@@ -97,7 +97,8 @@ async def running_to_its_end(yard: Yard, run_id: str) -> None:
     """Wait for the end and the clean-up."""
     await yard.settled(run_id)
     run = yard.state.run(run_id)
-    await until(lambda: not (run.path / "attempts").exists(), "the clean-up")
+    left = (run.path / "attempts", run.control)
+    await until(lambda: not any(path.exists() for path in left), "the clean-up")
     check_journal(run)
 
 

@@ -18,8 +18,10 @@ def memory_prefix(run: RunDir) -> str:
 
 
 def remove_attempts(run: RunDir) -> None:
-    """Remove what attempts had, once no process of theirs is left."""
+    """Remove what attempts had, once no process of theirs is left; and a dead runner's socket."""
     remove_tree(run.path / "attempts")
+    with contextlib.suppress(OSError):
+        run.control.unlink()
     with contextlib.suppress(OSError):  # no such memory here; or another user's file
         for path in MEMORY.glob(f"{memory_prefix(run)}*"):
             path.unlink(missing_ok=True)

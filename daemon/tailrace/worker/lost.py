@@ -84,7 +84,6 @@ def _settle(run: RunDir, refusal: str | None, asked: events.Control | None) -> F
         journal.close()
     if fate is Fate.ENDED:
         remove_attempts(run)
-        run.control.unlink(missing_ok=True)
     return fate
 
 
