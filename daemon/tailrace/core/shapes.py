@@ -123,7 +123,7 @@ _KEYS: Final = ("name", "pattern", "before")
 
 # What programs put right in front of a word, and that ends like one: escapes of JSON, C, URLs and
 # quoted-printable, colours, the underscore of a name. Tokens begin behind them too.
-_EDGE: Final = patterns.parse(
+_EDGE: Final = parse(
     r"\b|_|\\[abefnrtv]|\\x[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\[0-3][0-7]{2}|%[0-9A-Fa-f]{2}|=3D"
     r"|[\[0-9;][mK]"
 )
