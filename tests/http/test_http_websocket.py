@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ async def test_watching_needs_read_and_steering_what_its_command_needs(site: Sit
         assert "revoked" in (await answer(ws, "cancel"))["reason"]
     ((_, sent),) = site.worker.commands
     assert (sent.command, sent.by, sent.via) == ("pause", name, "ws")
-    assert sent.id == f"{token.id}:5"
+    assert sent.id == f"{token.id}:{hashlib.sha256(b'5').hexdigest()}"
 
 
 async def test_a_client_that_takes_nothing_is_bounded_and_holds_up_nobody(

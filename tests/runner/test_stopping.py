@@ -402,7 +402,7 @@ async def test_a_refusal_is_not_remembered(state: StateDir) -> None:
 async def test_a_command_behind_the_last_event_is_refused_and_told_nowhere(name: Any) -> None:
     """The socket is open a moment longer; who asks then gets the run's end for an answer."""
     # It has no recorder: a command that tried to tell of itself would fail.
-    ctx = SimpleNamespace(run=SimpleNamespace(id="r"))
+    ctx = SimpleNamespace(run=SimpleNamespace(id="r"), mask_text=str)
     engine = SimpleNamespace(ended="success", gauges=dict, ctx=ctx)
     reply = await Steering(cast(Engine, engine)).handle(Command(command=name, step="work"))
 
@@ -416,7 +416,7 @@ async def test_a_command_behind_the_last_event_is_refused_and_told_nowhere(name:
 async def test_a_run_that_ends_while_it_is_being_paused_is_told_as_ended() -> None:
     """Its last step may end while it is frozen."""
     walk = SimpleNamespace(phase=Phase.WALKING)
-    ctx = SimpleNamespace(walk=walk, run=SimpleNamespace(id="r"))
+    ctx = SimpleNamespace(walk=walk, run=SimpleNamespace(id="r"), mask_text=str)
     engine = SimpleNamespace(ended=None, paused=False, ctx=ctx)
 
     async def pause() -> None:

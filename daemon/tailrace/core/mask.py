@@ -137,18 +137,27 @@ class Masker:
         self._forget()
         return out
 
-    def flush(self) -> bytes:
-        """Return all but what could still become part of a match: for an open line, by a timer."""
+    def flush(self, *, spare: int = 0) -> bytes:
+        """Return all but what could still become part of a match: for an open line, by a timer.
+
+        A token's beginning of less than *spare* bytes is returned too; should
+        it become one, the rest of it is masked alone.
+        """
         if self._closed or not self.held:
             return b""
         line = self._base + self._raw.rfind(b"\n") + 1
-        begin = max(line, self._alive_from, self._base if self._masked_lately() else self._done)
+        start = self._base if spare or self._masked_lately() else self._done
+        begin = max(line, self._alive_from, start)
         tail = bytes(self._raw[begin - self._base :])
-        limit = begin + min(layer.unfinished(tail) for layer in self._streams)
-        self._alive_from = limit
+        begun = {layer: layer.unfinished(tail) for layer in self._streams}
+        self._alive_from = begin + min(begun.values())
+        limit = begin + min(
+            len(tail) if layer.rules and len(tail) - at < spare else at
+            for layer, at in begun.items()
+        )
         limit = min([limit, *(value for value, _ in self._waiting)])
-        if (begun := self._waiting_from(line)) < line:
-            limit = min(limit, begun)
+        if (waits := self._waiting_from(line)) < line:
+            limit = min(limit, waits)
         return self._emit(max(limit, self._done))
 
     def close(self) -> bytes:
