@@ -16,7 +16,7 @@ from tailrace.rundir.layout import StateDir
 COLLECTION_FAILS = """
 from tailrace.runner import collection
 
-async def collect(ctx, step, attempt):
+async def collect(ctx, step, attempt, **more):
     if step.id == "bad":
         raise RuntimeError("a bug at hunter22")
 

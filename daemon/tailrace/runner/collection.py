@@ -27,8 +27,13 @@ from tailrace.runner.attempt import Attempt
 from tailrace.runner.context import RunContext
 
 
-async def collect(ctx: RunContext, step: StepPlan, attempt: Attempt | Ask) -> None:
+async def collect(
+    ctx: RunContext, step: StepPlan, attempt: Attempt | Ask, *, succeeded: bool
+) -> None:
     """Take over the outputs and artifacts of a step's last attempt.
+
+    That its primary artifact is missing is told where it *succeeded*; otherwise
+    that is no wonder.
 
     Raises:
         OSError: the run folder can't be written.
@@ -62,7 +67,7 @@ async def collect(ctx: RunContext, step: StepPlan, attempt: Attempt | Ask) -> No
                 ),
             )  # fmt: skip
             told_primary |= is_primary
-    if primary is not None and not told_primary:
+    if primary is not None and not told_primary and succeeded:
         _notice(ctx, step, f"artifacts.primary: no file is collected as {primary}")
 
 

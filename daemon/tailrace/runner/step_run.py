@@ -94,7 +94,10 @@ class StepRun:
                 self._result = await self._run_attempt(self._latest)
                 delay_ms = self._retry_delay(self._result)
                 if delay_ms is None:
-                    await collection.collect(self._ctx, self.step, self._latest)
+                    succeeded = self._result.conclusion == "success"
+                    await collection.collect(
+                        self._ctx, self.step, self._latest, succeeded=succeeded
+                    )
                     break
                 if not await self._pause(self._result, delay_ms):
                     break

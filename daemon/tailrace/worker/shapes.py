@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Any, Final
 
+import msgspec
 import yaml
 
 from tailrace.core.shapes import Shape, ShapeError, load_shapes
 from tailrace.errors import InvalidInputError, Problem
 from tailrace.settings import Settings
+
+_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where there is one
 
 
 def load_all_shapes(settings: Settings) -> tuple[Shape, ...]:
@@ -33,8 +37,10 @@ def load_all_shapes(settings: Settings) -> tuple[Shape, ...]:
 
 
 def _shipped() -> tuple[Shape, ...]:
-    data = yaml.safe_load(shipped_file().read_bytes())
-    return load_shapes(data, str(shipped_file()))
+    # Not `load_shapes`, which compiles each by itself to tell of mistakes: 0.1 s for every command
+    # that starts a run. Tests do it.
+    data = yaml.load(shipped_file().read_bytes(), Loader=_LOADER)  # noqa: S506 - a safe one
+    return msgspec.convert(data["shapes"], tuple[Shape, ...])
 
 
 def shipped_file() -> Path:
