@@ -45,6 +45,19 @@ def test_empty_cgroups_of_dead_runners_are_removed_and_live_ones_stay() -> None:
     assert cgroups_of(f"live{name}") == []
 
 
+def test_a_cgroup_is_made_while_others_remove_what_looks_dead() -> None:
+    """Several daemons and command lines may begin at once; none loses its containment."""
+    require_mechanism("cgroup")
+    sweeping = "from tailrace import cgroup\nfor _ in range(4000): cgroup._sweep(cgroup._own())"
+    with subprocess.Popen([sys.executable, "-P", "-c", sweeping]) as process:
+        made = 0
+        while process.poll() is None:
+            RunCgroup(base(), f"made{time.time_ns()}").close()
+            made += 1
+    assert made > 0
+    assert process.returncode == 0
+
+
 def test_who_is_killed_in_the_middle_of_the_trial_leaves_no_process() -> None:
     """What it started holds its output open: who reads that would wait forever."""
     require_mechanism("cgroup")

@@ -117,7 +117,10 @@ class RunCgroup(Cgroup):
         while True:
             with contextlib.suppress(FileExistsError):
                 self.path.mkdir()
-            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # somebody removed it at once
             fcntl.flock(fd, fcntl.LOCK_SH)
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(fd), self.path.stat()):
