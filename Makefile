@@ -16,6 +16,9 @@ PYTEST_ARGS ?=
 TEST_JOBS   ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 1)))
 BENCH_ARGS  ?=
 
+# What is compiled once needn't be by each of the thousands of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The first that is new enough: on some systems python3 is old and a newer one stands beside it.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
