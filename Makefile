@@ -12,8 +12,8 @@ BIN    := $(VENV)/bin
 REPO   ?= .
 STATE  ?= .demo/state
 PYTEST_ARGS ?=
-# One more than there are cores: most tests wait for processes, not for the processor.
-TEST_JOBS   ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 1)))
+# Two more than there are cores: most tests wait for processes, not for the processor.
+TEST_JOBS   ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 2)))
 BENCH_ARGS  ?=
 
 # What is compiled once needn't be by each of the thousands of processes that tests start.

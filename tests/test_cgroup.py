@@ -48,7 +48,7 @@ def test_empty_cgroups_of_dead_runners_are_removed_and_live_ones_stay() -> None:
 def test_a_cgroup_is_made_while_others_remove_what_looks_dead() -> None:
     """Several daemons and command lines may begin at once; none loses its containment."""
     require_mechanism("cgroup")
-    sweeping = "from tailrace import cgroup\nfor _ in range(4000): cgroup._sweep(cgroup._own())"
+    sweeping = "from tailrace import cgroup\nfor _ in range(1500): cgroup._sweep(cgroup._own())"
     with subprocess.Popen([sys.executable, "-P", "-c", sweeping]) as process:
         made = 0
         while process.poll() is None:

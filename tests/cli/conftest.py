@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Site
+from daemons import NO_SHAPES
 from tailrace.rundir.lock import is_held
 from tailrace.rundir.snapshot import read_snapshot
 from tailrace.store.rebuild import run_ids
@@ -25,6 +26,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         "TAILRACE_STATE_DIR": str(tmp_path / "state"),
         "TAILRACE_PIPELINES_DIR": str(tmp_path / "pipelines"),
         "TAILRACE_LIMITS__MIN_FREE": "1K",
+        **NO_SHAPES,
         "PYTHONWARNINGS": "error",
     }
     found = Site(tmp_path, env)

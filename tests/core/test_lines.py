@@ -145,11 +145,11 @@ def screen(text: str) -> list[tuple[str, str, bool]]:
 def test_a_line_that_is_written_over_often_takes_linear_time() -> None:
     """A hostile step's line may be as long as lines get: each pattern is done with at once."""
     for pattern in ("a\r", "ab\x1b[2K", "\r\x1b[K", "\x1b[1Kx", "a\x1b[1m\r", "\x1b[1;3mü"):
-        count = 1 << 17
+        count = 1 << 15
         line = "x" * count + pattern * count + "\rz"
         began = time.process_time()
         assert resolve_carriage_returns(line).startswith(("z", "\x1b["))
-        assert time.process_time() - began < 10  # a quadratic one takes minutes
+        assert time.process_time() - began < 5  # a quadratic one takes a minute
 
 
 @pytest.mark.parametrize(

@@ -468,6 +468,6 @@ def test_a_flood_of_beginnings_costs_no_more_than_its_bytes(
 def test_many_equal_lines_cost_what_other_lines_do() -> None:
     """A secret of them isn't compared line by line at each of its ends."""
     rules = MaskRules({"S": "\n".join(["a"] * 400)})
-    assert rules.mask_text("a\n" * 50_000) == "***\n"
+    assert rules.mask_text("a\n" * 20_000) == "***\n"
     assert rules.mask_text("a\n" * 399 + "b\n") == "a\n" * 399 + "b\n"
     assert rules.mask_text("a\r\n" * 400) == "***\r\n"

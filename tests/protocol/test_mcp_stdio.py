@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from command_line import TAILRACE, Site
-from daemons import serving
+from daemons import NO_SHAPES, serving
 from mcp_client import Agent, over_stdio
 from programs import require, require_package
 from runs import eventually
@@ -48,6 +48,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         "TAILRACE_STATE_DIR": str(tmp_path / "state"),
         "TAILRACE_PIPELINES_DIR": str(tmp_path / "pipelines"),
         "TAILRACE_LIMITS__MIN_FREE": "1K",
+        **NO_SHAPES,
     }
     found = Site(tmp_path, env)
     for name, text in PIPELINES.items():
