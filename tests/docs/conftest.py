@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from daemons import NO_SHAPES
 from documents import ROOT, House, clean_environment
 from programs import require
 
@@ -26,7 +27,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     shutil.copytree(ROOT / "pipelines", work / "pipelines")
     _make_repository(repo)
     env = clean_environment(
-        HOME=str(home), TAILRACE_LISTEN="127.0.0.1:0", TAILRACE_LIMITS__MIN_FREE="1K"
+        HOME=str(home), TAILRACE_LISTEN="127.0.0.1:0", TAILRACE_LIMITS__MIN_FREE="1K", **NO_SHAPES
     )
     found = House(home, work, env, dict.fromkeys(ADDRESSES, str(repo)))
     with (home / "daemon.log").open("wb") as log:
