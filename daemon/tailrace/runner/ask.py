@@ -9,8 +9,8 @@ from tailrace.core.events import StepStarted
 from tailrace.core.narration import Question
 from tailrace.core.plan import AskAction, StepPlan
 from tailrace.core.units import format_duration
-from tailrace.runner.attempt import AttemptResult, StopRequest, timed_out
 from tailrace.runner.context import RunContext
+from tailrace.runner.result import AttemptResult, StopRequest, timed_out
 
 ANSWER = "answer"  # name of the output
 

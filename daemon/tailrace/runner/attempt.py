@@ -7,7 +7,6 @@ import math
 import os
 import random
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -40,55 +39,11 @@ from tailrace.runner.limit_watch import until_over
 from tailrace.runner.narration import Narration
 from tailrace.runner.output import Output
 from tailrace.runner.places import Places, make_places
+from tailrace.runner.result import AttemptResult, StopRequest, timed_out
 from tailrace.runner.sandbox import OVERHEAD, Sandbox, SandboxedEnd, bubblewrap_for, view_of
 from tailrace.runner.step_progress import StepProgress
 
 _SHOWN: Final = 5  # names in a notice
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopRequest:
-    """Why a running attempt is stopped, and what it then counts as."""
-
-    conclusion: Literal["error", "aborted", "skipped"]
-    cause: str
-    cause_code: CauseCode
-    at_once: bool = False  # without the step's grace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptResult:
-    """How an attempt ended."""
-
-    conclusion: Literal["success", "error", "aborted", "skipped"]
-    returncode: int | None = None
-    cause: str | None = None
-    cause_code: CauseCode | None = None
-    kill: Kill | None = None
-    lines: int = 0
-    bytes: int = 0
-
-    @classmethod
-    def stopped(cls, request: StopRequest) -> AttemptResult:
-        """Return the end of an attempt that was stopped and had no process."""
-        return cls(
-            conclusion=request.conclusion, cause=request.cause, cause_code=request.cause_code
-        )
-
-    @property
-    def signal(self) -> str | None:
-        """The signal that ended the leader."""
-        return process.signal_name(self.returncode)
-
-
-def timed_out(deadline: Deadline) -> StopRequest:
-    """Return why an attempt ends whose time is over."""
-    assert deadline.allowed_ms is not None
-    return StopRequest(
-        conclusion="error",
-        cause=f"timed out after {format_duration(deadline.allowed_ms)}",
-        cause_code="timeout",
-    )
 
 
 class Attempt:

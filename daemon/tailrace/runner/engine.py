@@ -35,10 +35,10 @@ from tailrace.core.walk import (
 from tailrace.pipeline.expressions import ConditionError, TemplateError, evaluate, render
 from tailrace.rundir.snapshot import read_snapshot
 from tailrace.runner import collection
-from tailrace.runner.attempt import AttemptResult, StopRequest
 from tailrace.runner.containment import reap_orphans
 from tailrace.runner.context import Earlier, RunContext
 from tailrace.runner.control import serve_control
+from tailrace.runner.result import AttemptResult, StopRequest
 from tailrace.runner.steering import Steering
 from tailrace.runner.step_run import BUG, StepRun
 from tailrace.wire import parse_timestamp

@@ -18,7 +18,7 @@ from tailrace.core.events import FINAL_STEP_STATUSES, Control, Notice
 from tailrace.core.units import format_duration
 from tailrace.core.walk import Phase, Stop
 from tailrace.rundir.answers import Answers
-from tailrace.runner.attempt import AttemptResult, StopRequest
+from tailrace.runner.result import AttemptResult, StopRequest
 from tailrace.wire import Command, Reply, cause_of
 
 if TYPE_CHECKING:

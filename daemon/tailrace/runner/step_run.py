@@ -16,8 +16,9 @@ from tailrace.core.retry import retry_delay_ms
 from tailrace.rundir.slots import Slots
 from tailrace.runner import collection
 from tailrace.runner.ask import Ask
-from tailrace.runner.attempt import Attempt, AttemptResult, StopRequest
+from tailrace.runner.attempt import Attempt
 from tailrace.runner.context import RunContext
+from tailrace.runner.result import AttemptResult, StopRequest
 from tailrace.runner.step_progress import StepProgress
 
 BUG: Final = "internal error; see runner.log"  # the cause of what a bug of ours ends
