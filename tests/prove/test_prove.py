@@ -33,6 +33,7 @@ def processes_below(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.soak  # twelve seconds, for what tests of the worker try one by one
 @pytest.mark.timeout(_PATIENCE_S + 10)
 def test_a_quick_round_of_kills_finds_nothing_and_leaves_nothing(site: Site) -> None:
     """The table has a row for each proof with its evidence, and its last line says it all.

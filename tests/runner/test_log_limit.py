@@ -100,11 +100,11 @@ async def test_a_secret_at_the_seams_is_masked(state: StateDir) -> None:
 
 
 async def test_memory_stays_flat_over_the_limit(state: StateDir) -> None:
-    """Two hundred megabytes pass; the runner keeps the last four."""
+    """A hundred megabytes pass; the runner keeps the last four."""
     watch = 'peak() { grep VmHWM "/proc/$PPID/status" | tr -dc 0-9; }'
-    flood = "head -c 200000000 /dev/zero | tr '\\0' '\\n'"
+    flood = "head -c 100000000 /dev/zero | tr '\\0' '\\n'"
     text = f"{watch}; before=$(peak); {flood}; echo grown $(($(peak) - before))"
-    done = await execute(state, limited(text, 64 << 20))
+    done = await execute(state, limited(text, 32 << 20))
     grown = int(check(done).split()[-1])
     assert grown < 32 * K  # KiB
 
