@@ -46,7 +46,9 @@ def _checked(place: Workshop, kind: str, count: int) -> Done:
     done = place.run(kind)
     told = _told(done, kind)
     if kind == "text":
-        is_whole = [item["delta"] for item in told] == [f"word {n}" for n in range(count)]
+        # The masker may hold a piece's last characters back until the next one.
+        text = "".join(item["delta"] for item in told)
+        is_whole = text == "".join(f"word {n}" for n in range(count))
     else:
         numbers = [item["done"] for item in told]
         is_whole = numbers == sorted(numbers) and numbers[-1] == count - 1
