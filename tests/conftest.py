@@ -12,7 +12,7 @@ __all__ = ["require"]
 # `soak` say how many they try, and look for new ones.
 settings.register_profile(
     "suite",
-    max_examples=50,
+    max_examples=30,
     derandomize=True,
     database=None,
     deadline=None,

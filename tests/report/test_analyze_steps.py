@@ -188,6 +188,7 @@ def test_the_repositorys_own_configuration_silences_nothing(clone: Clone) -> Non
         assert "a.py" in {finding["uri"] for finding in clone.findings(tool)}, tool
 
 
+@pytest.mark.soak  # eight seconds: every analyzer runs twice
 def test_deep_hears_what_comments_ask_to_be_silent_about(clone: Clone) -> None:
     """`fast` respects noqa, nosec and allowlist comments, `deep` does not."""
     clone.commit(
