@@ -123,9 +123,7 @@ def main() -> None:
     rules = MaskRules(secrets, shapes)
     done = time.perf_counter()
     needles = len(set().union(*map(needles_of, secrets.values())))
-    print(
-        f"check {len(shapes)} shapes    {(checked - began) * 1e3:8.1f} ms, each one alone"
-    )
+    print(f"check {len(shapes)} shapes    {(checked - began) * 1e3:8.1f} ms, each one alone")
     print(f"compile shapes     {(warmed - checked) * 1e3:8.1f} ms, once a process")
     print(
         f"compile secrets    {(done - warmed) * 1e3:8.1f} ms, {needles} needles of {len(secrets)}"

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from tailrace.core.events import FINAL_STEP_STATUSES, Control, Notice
 from tailrace.core.units import format_duration
 from tailrace.core.walk import Phase, Stop
-from tailrace.rundir.answers import Answers
+from tailrace.runner.answers import Answers
 from tailrace.runner.result import AttemptResult, StopRequest
 from tailrace.wire import Command, Reply, cause_of
 
@@ -37,7 +37,7 @@ class Steering:
     async def handle(self, command: Command) -> Reply:
         """Do what is asked, or say why not."""
         async with self._one_at_a_time:
-            if known := self._answers.known(self._engine.ctx.run.id, command):
+            if known := self._answers.known(command):
                 return known
             try:
                 reply = await self._do(command)
@@ -49,7 +49,7 @@ class Steering:
                 return Reply(status="invalid", reason="the runner failed at it; see runner.log")
             if reply.reason is not None:  # it may name choices, a step, a state: as all may see it
                 reply = replace(reply, reason=self._engine.ctx.mask_text(reply.reason))
-            return self._answers.keep(self._engine.ctx.run.id, command, reply)
+            return self._answers.keep(command, reply)
 
     async def _do(self, command: Command) -> Reply:
         match command.command:
