@@ -36,6 +36,7 @@ _CLONE: Final = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
 _CLONE_PARENT: Final = 0x8000
 _CLONE_INTO_CGROUP: Final = 0x2_0000_0000
 _CLONE_ARGS: Final = struct.Struct("=11Q")
+_syscall: Final = ctypes.PyDLL(None, use_errno=True).syscall  # with the GIL: see `clone_into`
 
 
 class Cgroup:
@@ -198,25 +199,25 @@ def clone_into(folder_fd: int, *, as_sibling: bool = False) -> int:
     Raises:
         OSError: the kernel refuses.
     """
-    libc = ctypes.PyDLL(None, use_errno=True)  # keeps the GIL: the child has this thread only
     # With CLONE_PARENT the signal at its end is that at ours.
     flags, exit_signal = (_CLONE_PARENT, 0) if as_sibling else (0, int(signal.SIGCHLD))
     args = _CLONE_ARGS.pack(
         _CLONE_INTO_CGROUP | flags, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, folder_fd
     )
-    pid = libc.syscall(ctypes.c_long(_CLONE3), args, ctypes.c_long(len(args)))
+    # The GIL is kept meanwhile: the child has this thread only, and nobody would give it back.
+    pid = _syscall(ctypes.c_long(_CLONE3), args, ctypes.c_long(len(args)))
     if pid >= 0:
         return int(pid)
     number = ctypes.get_errno()
     if number not in (errno.ENOSYS, errno.EPERM) or _CLONE is None:
         raise OSError(number, f"clone3: {os.strerror(number)}")
-    return _clone_and_move(libc, folder_fd, flags)
+    return _clone_and_move(folder_fd, flags)
 
 
-def _clone_and_move(libc: ctypes.PyDLL, folder_fd: int, flags: int) -> int:
+def _clone_and_move(folder_fd: int, flags: int) -> int:
     """Do it in two steps, where a filter of system calls knows clone(2) only."""
     numbers = (_CLONE, flags | int(signal.SIGCHLD), 0, 0, 0, 0)
-    pid = libc.syscall(*(ctypes.c_long(number) for number in numbers if number is not None))
+    pid = _syscall(*(ctypes.c_long(number) for number in numbers if number is not None))
     if pid < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"clone: {os.strerror(number)}")

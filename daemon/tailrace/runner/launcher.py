@@ -57,6 +57,7 @@ class _Orders(msgspec.Struct, frozen=True, array_like=True):
 
 
 _decoder: Final = msgspec.msgpack.Decoder(_Orders)
+_prctl: Final = ctypes.CDLL(None).prctl  # looked up here, once, and not by each spare
 
 
 class Launcher:
@@ -204,7 +205,7 @@ def _become_spare(sock: socket.socket, number: int, done: int) -> NoReturn:
     """Wait for orders, and become the step."""
     answer = -1
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, SPARE)
+        _prctl(_PR_SET_NAME, SPARE)
         os.setsid()
         os.umask(0o077)
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
