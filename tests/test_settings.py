@@ -135,6 +135,8 @@ def test_what_is_left_out_keeps_its_default(text: str) -> None:
         ("max_runs: 0", "tailrace.yaml:1:11: max_runs: expects 1 or more, not '0'"),
         ("max_runs: -1", "tailrace.yaml:1:11: max_runs: expects a whole number, not '-1'"),
         ("limits: {ring: 12}", "tailrace.yaml:1:16: limits.ring: expects a size, not '12'; write"),
+        ("limits: {body: 0K}", "tailrace.yaml:1:16: limits.body: expects 1 KiB or more, not '0K'"),
+        ("limits: {read_chunk: 0K}", "tailrace.yaml:1:22: limits.read_chunk: expects 1 KiB or more"),
         ("limits: 3", "tailrace.yaml:1:9: limits: expects a mapping, not '3'"),
         ("limits: [3]", "tailrace.yaml:1:9: limits: expects a mapping, not a list"),
         ("git: {protocols: https}", "tailrace.yaml:1:18: git.protocols: expects a list"),
@@ -166,6 +168,17 @@ def test_a_mistake_in_the_settings_has_its_place_and_its_hint(
     found = problems(text, tmp_path)
     assert len(found) == 1
     assert found[0].startswith(message)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["max_queued: 0", "retention: {runs: 0}", "limits: {artifact_files: 0, ring: 0K, held: 0K}"],
+)
+def test_a_bound_of_nothing_is_taken_by_whoever_reads_the_settings(text: str) -> None:
+    """Runners get them handed over as plain values, and must not refuse what the file may say."""
+    settings = load_text(text)
+
+    assert msgspec.convert(msgspec.to_builtins(settings), Settings) == settings
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:

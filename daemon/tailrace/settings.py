@@ -3,7 +3,7 @@
 Every key with its default stands here once; ``configs/tailrace.yaml`` shows
 them all and is loaded by a test. Keys are those of section 7 of the contract.
 Sizes are bytes and durations milliseconds here; the file says ``64K`` and
-``30s`` (fields annotated `Size` and `Duration`). `tailrace.settings_file`
+``30s`` (fields annotated `Size`, `Buffer` and `Duration`). `tailrace.settings_file`
 reads them; a runner gets them handed over and needs no YAML.
 """
 
@@ -18,7 +18,8 @@ import msgspec
 
 Size = Annotated[int, msgspec.Meta(ge=0, extra={"unit": "size"})]
 Duration = Annotated[int, msgspec.Meta(ge=0, extra={"unit": "duration"})]
-Count = Annotated[int, msgspec.Meta(ge=1)]
+Buffer = Annotated[int, msgspec.Meta(ge=1 << 10, extra={"unit": "size"})]  # less moves nothing
+Count = Annotated[int, msgspec.Meta(ge=0)]
 PerCores = Annotated[int, msgspec.Meta(ge=1, extra={"unit": "cores"})]  # or ``4 * cores``
 
 K, M, G = 1 << 10, 1 << 20, 1 << 30
@@ -50,11 +51,11 @@ class Limits(_Section, frozen=True, kw_only=True):
     artifacts: Size = 2 * G  # of a run
     artifact_files: Count = 10_000  # of a run
     min_free: Size = 2 * G  # of disk, under which no run starts
-    body: Size = M  # of a request
-    read_chunk: Size = 256 * K  # read from a step's pipe at once
+    body: Buffer = M  # of a request
+    read_chunk: Buffer = 256 * K  # read from a step's pipe at once
     held: Size = M  # held back by the masker while a match may be open
     ring: Size = 256 * K  # recent frames kept for each watched run
-    in_flight: Size = 256 * K  # handed to a watcher's socket and not yet taken
+    in_flight: Buffer = 256 * K  # handed to a watcher's socket and not yet taken
     containment: Literal["auto", "cgroup", "pidns", "process_group"] = "auto"  # of steps
     gather: Duration = 20  # how long output that floods is gathered
 

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import inspect
 
 from tailrace.core.cut import quoted
-from tailrace.core.units import parse_duration, parse_size
+from tailrace.core.units import format_bound, parse_duration, parse_size
 from tailrace.errors import InvalidInputError, Problem
 from tailrace.pipeline.document import Mapping as MappingNode
 from tailrace.pipeline.document import Node, Scalar, Sequence, parse_document
@@ -248,14 +248,18 @@ class _Reading:
         cores = _CORES.fullmatch(node.text) if unit == "cores" else None
         if cores:
             return int(cores[1] or 1) * (os.cpu_count() or 1)
-        if unit in ("size", "duration"):
+        if unit not in ("size", "duration"):
+            value = self._scalar(kind.type, node, where)
+        else:
             try:
-                return parse_size(node.text) if unit == "size" else parse_duration(node.text)
+                value = parse_size(node.text) if unit == "size" else parse_duration(node.text)
             except ValueError as exc:
                 return self._refuse(node, where, f"a {unit}", str(exc))
-        value = self._scalar(kind.type, node, where)
-        if value is not _INVALID and value < 1:
-            return self._refuse(node, where, "1 or more", "")
+        assert isinstance(kind.type, inspect.IntType)  # all that have a unit
+        least = kind.type.ge or 0
+        if value is not _INVALID and value < least:
+            expected = format_bound(least) if unit == "size" else str(least)
+            return self._refuse(node, where, f"{expected} or more", "")
         return value
 
     # Problems
