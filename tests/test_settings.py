@@ -136,7 +136,10 @@ def test_what_is_left_out_keeps_its_default(text: str) -> None:
         ("max_runs: -1", "tailrace.yaml:1:11: max_runs: expects a whole number, not '-1'"),
         ("limits: {ring: 12}", "tailrace.yaml:1:16: limits.ring: expects a size, not '12'; write"),
         ("limits: {body: 0K}", "tailrace.yaml:1:16: limits.body: expects 1 KiB or more, not '0K'"),
-        ("limits: {read_chunk: 0K}", "tailrace.yaml:1:22: limits.read_chunk: expects 1 KiB or more"),
+        (
+            "limits: {read_chunk: 0K}",
+            "tailrace.yaml:1:22: limits.read_chunk: expects 1 KiB or more",
+        ),
         ("limits: 3", "tailrace.yaml:1:9: limits: expects a mapping, not '3'"),
         ("limits: [3]", "tailrace.yaml:1:9: limits: expects a mapping, not a list"),
         ("git: {protocols: https}", "tailrace.yaml:1:18: git.protocols: expects a list"),

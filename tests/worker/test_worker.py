@@ -82,6 +82,7 @@ async def test_a_run_whose_folder_was_removed_is_unknown(yard: Yard) -> None:
     async with yard.worker() as worker:
         run_id = await start(worker, "hello")
         assert await ended(worker, run_id) == "success"
+        await until(lambda: worker.counts() == (0, 0), "its follower's end")
         assert (await worker.snapshot(run_id)).is_final
         shutil.rmtree(yard.state.run(run_id).path)
         with pytest.raises(UnknownError, match="the folder of hello/1 is gone"):
@@ -344,6 +345,23 @@ async def test_a_queued_run_is_cancelled_without_ever_starting(yard: Yard) -> No
         assert await ended(worker, first) == "aborted"
 
 
+async def test_who_cancels_a_queued_run_together_with_others_gets_a_true_answer(
+    yard: Yard,
+) -> None:
+    """One of them does it, the same command is answered the same, and others learn of its end."""
+    yard.pipeline("wait", WAIT, **FILE)
+    async with yard.worker(max_runs=1) as worker:
+        first, second = await start(worker, "wait"), await start(worker, "wait")
+        commands = [cancel(id="x"), cancel(id="x"), cancel(), cancel(id="y")]
+        replies = await asyncio.gather(*(worker.steer(second, each) for each in commands))
+        assert [(reply.status, reply.state) for reply in replies] == [
+            ("done", None), ("done", None), ("conflict", "aborted"), ("conflict", "aborted"),
+        ]  # fmt: skip
+        assert yard.journal(second).count("control") == 1
+        await worker.steer(first, cancel())
+        assert await ended(worker, first) == "aborted"
+
+
 async def test_a_command_reaches_a_runner_that_is_only_starting(yard: Yard) -> None:
     """Cancelled at once after submission."""
     yard.pipeline("wait", WAIT, **FILE)
@@ -427,6 +445,45 @@ async def test_a_run_whose_clients_are_gone_is_cancelled_if_it_wants_that(
             assert (await worker.snapshot(run_id)).status == "running"
             await worker.steer(run_id, cancel())
             await ended(worker, run_id)
+
+
+async def test_a_run_is_cancelled_whose_client_went_before_its_stream_had_begun(
+    yard: Yard,
+) -> None:
+    """Also one that waits in the queue; not one whose client wanted its id alone."""
+    yard.pipeline("wait", WAIT, **FILE, on_disconnect="cancel")
+    async with yard.worker(gone_s=0.3, max_runs=2) as worker:
+        alone = await start(worker, "wait")
+        streamed = [await start(worker, "wait", watched=True) for _ in range(2)]
+        for run_id in reversed(streamed):
+            assert await ended(worker, run_id) == "aborted"
+            assert yard.last(run_id).cause_code == "client_gone"
+        await running(worker, alone)
+        await worker.steer(alone, cancel())
+        assert await ended(worker, alone) == "aborted"
+
+
+async def test_a_run_whose_clients_went_with_the_daemon_is_cancelled_by_the_next_one(
+    yard: Yard,
+) -> None:
+    """Whoever doesn't come back in time is gone; a run that nobody had watched goes on."""
+    yard.pipeline("wait", WAIT, **FILE, on_disconnect="cancel")
+    async with yard.worker(max_runs=3) as worker:
+        alone, seen, streamed = [
+            await start(worker, "wait", watched=watched) for watched in (False, False, True)
+        ]
+        queued = await start(worker, "wait", watched=True)
+        for run_id in (alone, seen, streamed):
+            await running(worker, run_id)
+        async with worker.watch(seen):
+            pass
+    async with yard.worker(gone_s=0.3, max_runs=3) as worker:
+        for run_id in (seen, streamed, queued):
+            assert await ended(worker, run_id) == "aborted"
+            assert yard.last(run_id).cause_code == "client_gone"
+        assert (await worker.snapshot(alone)).status == "running"
+        await worker.steer(alone, cancel())
+        assert await ended(worker, alone) == "aborted"
 
 
 async def test_a_failed_run_is_repeated_on_its_workspace_from_where_it_failed(yard: Yard) -> None:

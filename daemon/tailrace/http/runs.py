@@ -73,6 +73,7 @@ async def answer_started(
 ) -> web.StreamResponse:
     """Submit, and answer with the run (201), its stream (200), or the reason why there is none."""
     worker = request.app[WORKER]
+    submission = msgspec.structs.replace(submission, watched=wanted is not None)
     started = await finish(worker.submit(submission))
     if started.run_id is None:
         return json_answer(wire.NoRun(reason=started.reason or ""))

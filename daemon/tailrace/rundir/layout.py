@@ -38,6 +38,11 @@ class RunDir:
         return self.path / "control.sock"
 
     @property
+    def watched(self) -> Path:
+        """Empty; there once somebody has watched a run that ends with its last watcher."""
+        return self.path / "watched"
+
+    @property
     def artifacts(self) -> Path:
         """The collected artifacts."""
         return self.path / "artifacts"

@@ -39,7 +39,9 @@ class Presence:
                 self.expect(run_id)
 
     def expect(self, run_id: str) -> None:
-        """Wait for somebody to watch that run, as after its last stream ended."""
+        """Wait for somebody to watch that run, as after its last stream ended, unless one does."""
+        if run_id in self._streams:
+            return
         self._stop_timer(run_id)
         loop = asyncio.get_running_loop()
         self._timers[run_id] = loop.call_later(self._gone_s, self._expired, run_id)

@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from typing import Final
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -60,9 +61,18 @@ class Steering:
         self._usual_handover = usual_handover
         self._on_cancelled = on_cancelled
         self._answers = answers
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def steer(self, run_id: str, command: wire.Command) -> wire.Reply:
         """Hand a command to a run and return the answer: as `Worker.steer`."""
+        if run_id not in self._queue:
+            return await self._steer(run_id, command)
+        # Two who cancel it at once: the second finds what the first has done.
+        turn = self._turns.setdefault(run_id, asyncio.Lock())
+        async with turn:
+            return await self._steer(run_id, command)
+
+    async def _steer(self, run_id: str, command: wire.Command) -> wire.Reply:
         if known := self._known(run_id, command):
             return known
         row = self._row(run_id)
@@ -72,10 +82,7 @@ class Steering:
                 return wire.Reply(
                     status="conflict", state="queued", reason=f"{row.ref} hasn't started"
                 )
-            masked, lock_fd = self._masked(run_id, command), self._queue.take_lock(run_id)
-            reply = await cancel_queued(self._state.run(run_id), masked, lock_fd)
-            if reply is not None:
-                self._on_cancelled(run_id)
+            reply = await self._cancel_queued(run_id, command)
         if reply is None:
             live = self._lives.get(run_id)
             reply = await ask_runner(live, command) if live else has_ended(row.ref, row.status)
@@ -83,6 +90,13 @@ class Steering:
             asked = wire.asked_digest(command).hex()
             with _unless_unusable(run_id):
                 self._answers.keep(_key(run_id, command.id), asked, wire.encode_json(reply))
+        return reply
+
+    async def _cancel_queued(self, run_id: str, command: wire.Command) -> wire.Reply | None:
+        masked, lock_fd = self._masked(run_id, command), self._queue.take_lock(run_id)
+        reply = await cancel_queued(self._state.run(run_id), masked, lock_fd)
+        if reply is not None:
+            self._on_cancelled(run_id)
         return reply
 
     def _known(self, run_id: str, command: wire.Command) -> wire.Reply | None:

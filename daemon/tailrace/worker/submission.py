@@ -22,6 +22,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     via: str = ""  # "cli", "http", "ops", "webhook", "schedule", "mcp", "page"
     trusted: bool = False  # asked by who owns the machine: local paths, private addresses
     keep_workspace: bool = False  # also after a success
+    watched: bool = False  # whoever asks is given the run's stream, not only its id
     cwd: str | None = None  # what relative local paths start from, for who is trusted
     key: str | None = None  # the Idempotency-Key's digest, with its owner in front
     body_sha256: str | None = None  # of the request that brought the key

@@ -286,11 +286,11 @@ class Worker:
         if is_held(run.lock) or row.status != "queued":
             # Somebody executes it; or its runner died, which the first look around tells.
             self._lives.adopt(run, run_file)
-            if run_file.plan.on_disconnect == "cancel" and run_file.via == "ops":
-                self._presence.expect(run_id)  # its streams ended with the daemon before us
         else:
             self._queue.add(run_file, None)
             self._starter.admit()
+        if run.watched.exists():
+            self._presence.expect(run_id)  # its streams ended with the daemon before us
 
     # ---- starting ----------------------------------------------------------------------------
 
@@ -303,8 +303,15 @@ class Worker:
             InvalidInputError, UnknownError, UnavailableError: as `Acceptor.accept`;
                 also when a key comes again with another body, and when the queue is full.
         """
-        work = self._intake.submit(submission)
+        work = self._submit(submission)
         return await asyncio.shield(self._tasks.start(work, name=f"submit {submission.pipeline}"))
+
+    async def _submit(self, submission: Submission) -> Started:
+        started = await self._intake.submit(submission)
+        if submission.watched and started.run_id is not None:
+            self._note_watched(started.run_id)
+            self._presence.expect(started.run_id)  # its client may be gone before it sees anything
+        return started
 
     def _run_by_key(self, key: str) -> str | None:
         """Return the run that a key started, however long ago."""
@@ -386,10 +393,22 @@ class Worker:
         self.index.put(row)
         self._board.publish(row)
 
-    def _all_gone(self, run_id: str) -> None:
+    def _ends_unwatched(self, run_id: str) -> bool:
+        """Whether it is to be cancelled when the last who watched it is gone."""
         live, waiting = self._lives.get(run_id), self._queue.get(run_id)
         wish = live.file.plan.on_disconnect if live else waiting and waiting.on_disconnect
-        if wish == "cancel":
+        return wish == "cancel"
+
+    def _note_watched(self, run_id: str) -> None:
+        """Keep for the next daemon that somebody has watched a run, where that matters."""
+        if self._ends_unwatched(run_id):
+            try:
+                self.state.run(run_id).watched.touch(mode=0o600)
+            except OSError as exc:  # the disk: only a restart now would make a difference
+                log.warning("watcher_not_noted", run_id=run_id, reason=str(exc))
+
+    def _all_gone(self, run_id: str) -> None:
+        if self._ends_unwatched(run_id):
             command = wire.Command(
                 command="cancel",
                 reason="the last client that watched it is gone",
@@ -483,6 +502,7 @@ class Worker:
             UnknownError: there is no such run.
         """
         known = await self.snapshot(run_id)
+        self._note_watched(run_id)
         with self._presence.watching(run_id):
             async with self._feeds.of(self.state.run(run_id), known) as feed:
                 yield feed
