@@ -9,7 +9,7 @@ import io
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -256,9 +256,9 @@ class SmallWorker:
             raise ConflictError("it is live", state="running")
         self.index.remove(run_id)
 
-    def resolve(self, text: str) -> str:
+    def resolve(self, text: str, pipelines: Collection[str] | None = None) -> str:
         """Ask the index."""
-        return self.index.resolve(text)
+        return self.index.resolve(text, pipelines)
 
     def pipeline_of(self, run_id: str) -> str:
         """Ask the index."""

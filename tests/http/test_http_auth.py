@@ -305,6 +305,12 @@ async def test_a_narrowed_token_sees_its_pipelines_only(site: Site) -> None:
             assert (
                 await site.ask(method, f"/api/v1/runs/{name}{path}", headers=token)
             ).status == 404
+    prefix = mine.id[:6]  # the time to some 17 minutes, which both have
+    assert (await site.get(f"/api/v1/runs/{prefix}", headers=token)).json["id"] == mine.id
+    resumed = {**token, "Last-Event-ID": f"{theirs.id}:2"}
+    assert (await site.get("/ops/other", headers=resumed)).status == 404
+    started = await site.post("/api/v1/runs", {"pipeline": "other"}, headers=resumed)
+    assert started.status == 404
     for path in ("/ops/clone?repo=x", "/api/v1/pipelines/clone"):
         assert (await site.get(path, headers=token)).status == 404
     assert (await site.post("/api/v1/runs", {"pipeline": "clone"}, headers=token)).status == 404

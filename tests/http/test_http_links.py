@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import aiohttp
 import pytest
 
 from http_site import Reply, Site, WrittenRun, open_site, parse_sse
@@ -148,6 +150,35 @@ async def test_a_link_opens_nothing_else_and_ends(
     monkeypatch.undo()
     site.tokens.revoke(name, now=now)
     assert {(await follow(site, path)).status for path in links} == {403}
+
+
+async def test_what_a_link_has_opened_ends_with_it(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds it may read until then; the stream of a token goes on."""
+    monkeypatch.setattr("tailrace.http.streams.TOKENS_S", 0.02)
+    async with open_site(tmp_path) as site, contextlib.AsyncExitStack() as opened:
+        run = site.worker.new_run()
+        events = await made(site, run, {"what": "events"})
+        log = await made(site, run, {"what": "log", "path": "clone"})
+        own = f"/api/v1/runs/{run.id}/events"
+        get = site.client.get
+        linked = [
+            await opened.enter_async_context(get(site.base + path))
+            for path in (events, f"{log}&follow=1")
+        ]
+        watched = await opened.enter_async_context(get(site.base + own, headers=site.bearer))
+        ws = await site.client.ws_connect(site.base + events.replace("/events?", "/ws?"))
+        now = time.time()
+        monkeypatch.setattr("tailrace.http.streams.time.time", lambda: now + 3601)
+        for response in linked:
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await response.read()
+        while (await ws.receive()).type is aiohttp.WSMsgType.TEXT:
+            pass
+        assert ws.closed
+        run.finished()
+        await watched.read()
 
 
 async def test_a_token_signs_what_it_may_see_and_mistakes_are_told(site: Site) -> None:

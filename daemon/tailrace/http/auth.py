@@ -28,6 +28,7 @@ class Caller:
     pipelines: frozenset[str] | None = None  # None: all of them
     token: str = NOBODY  # id of the one that was brought, or that signed the link
     trusted: bool = False  # owns the machine: our own user on the Unix socket
+    until_s: float | None = None  # since 1970, when what was brought ends before its token does
 
     def may_see(self, pipeline: str) -> bool:
         """Whether its runs are anything to this caller."""
@@ -41,19 +42,18 @@ def caller_of_token(token: Token, how: Literal["bearer", "cookie"]) -> Caller:
     )
 
 
-def caller_of_link(issuer: Token | None) -> Caller:
+def caller_of_link(issuer: Token | None, *, until_s: float) -> Caller:
     """Return who brought a link: nobody knows, but it was *issuer*'s to give; None: the socket's.
 
-    It shows what its address says and nothing else.
+    It shows what its address says and nothing else, until it expires.
     """
-    if issuer is None:
-        return Caller(name=SOCKET_USER, scopes=frozenset({"read"}), how="link")
     return Caller(
-        name=issuer.name,
+        name=SOCKET_USER if issuer is None else issuer.name,
         scopes=frozenset({"read"}),
         how="link",
-        pipelines=issuer.pipelines,
-        token=issuer.id,
+        pipelines=None if issuer is None else issuer.pipelines,
+        token=NOBODY if issuer is None else issuer.id,
+        until_s=until_s,
     )
 
 

@@ -163,10 +163,10 @@ def _caller_of_link(request: web.Request, what: What) -> Caller:
     if link.expires_s <= now:
         raise RefusedError(403, "the link has expired; ask for a new one")
     if link.issuer == NOBODY:
-        return auth.caller_of_link(None)
+        return auth.caller_of_link(None, until_s=link.expires_s)
     if (issuer := tokens.find_id(link.issuer, now=now)) is None:
         raise RefusedError(403, "the token that made the link has ended; ask for a new one")
-    return auth.caller_of_link(issuer)
+    return auth.caller_of_link(issuer, until_s=link.expires_s)
 
 
 def _unauthorized(detail: str, error: str | None = None) -> RefusedError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -63,7 +63,7 @@ class Worker(Protocol):
     async def delete(self, run_id: str) -> None:
         """Remove a finished run."""
 
-    def resolve(self, text: str) -> str:
+    def resolve(self, text: str, pipelines: Collection[str] | None = None) -> str:
         """Return the id that a text means."""
 
     def pipeline_of(self, run_id: str) -> str:
@@ -105,7 +105,7 @@ class Here:
     uid: int = 0  # whose process this is
     draining: bool = False  # it is about to stop
     streams: set[asyncio.Task[object]] = field(default_factory=set)  # open ones, ended at a stop
-    holders: dict[asyncio.Task[object], str] = field(default_factory=dict)  # and by whose token
+    holders: dict[asyncio.Task[object], Caller] = field(default_factory=dict)  # and whose they are
 
 
 WORKER = web.AppKey("worker", Worker)

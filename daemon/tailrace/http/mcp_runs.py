@@ -64,11 +64,6 @@ class RequestRuns:
 
     async def resolve(self, text: str) -> str:
         """Return a run's id; ``latest`` is the latest that the caller may see."""
-        if text == "latest":
-            rows, _ = page_of(self._request, None, None, 1, None)
-            if not rows:
-                raise UnknownError("there are no runs yet")
-            return rows[0].id
         return resolve_run(self._request, text)
 
     async def page(

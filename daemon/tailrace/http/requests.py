@@ -48,12 +48,7 @@ def resolve_run(request: web.Request, text: str) -> str:
     Raises:
         UnknownError: it means none, or one that the token doesn't reach.
     """
-    worker = request.app[WORKER]
-    run_id = worker.resolve(text)
-    caller = request[CALLER]
-    if caller.pipelines is not None and not caller.may_see(worker.pipeline_of(run_id)):
-        raise UnknownError(f"there is no run '{text}'; `tailrace runs` lists them")
-    return run_id
+    return request.app[WORKER].resolve(text, request[CALLER].pipelines)
 
 
 def idempotency_key(request: web.Request) -> str | None:

@@ -20,6 +20,7 @@ from tailrace.http.requests import (
     idempotency_key,
     location,
     parameters,
+    resolve_run,
     run_of,
 )
 from tailrace.http.route import LINK, NDJSON, SSE, Answer, Query, Route
@@ -95,7 +96,7 @@ async def answer_resumed(request: web.Request, pipeline: str, wanted: Wanted) ->
     if last.run is None:
         hint = "send the last id as it came, RUNID:SEQ, or none to start a run"
         raise InvalidInputError([Problem("Last-Event-ID", "names no run", hint)])
-    run_id = worker.resolve(last.run)
+    run_id = resolve_run(request, last.run)
     if (of := worker.pipeline_of(run_id)) != pipeline:
         hint = f"resume where '{of}' is started, or send none to start a run"
         raise InvalidInputError([Problem("Last-Event-ID", "is of another pipeline's run", hint)])

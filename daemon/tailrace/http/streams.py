@@ -166,7 +166,7 @@ async def outlet(
 
 @contextlib.contextmanager
 def counted(request: web.Request) -> Iterator[asyncio.Transport]:
-    """Count the current task as a stream: cancelled by a stop of the daemon, or its token's end.
+    """Count the current task as a stream: cancelled by a stop of the daemon, or what it came by.
 
     Raises:
         ConnectionResetError: the client is gone already.
@@ -177,7 +177,7 @@ def counted(request: web.Request) -> Iterator[asyncio.Transport]:
     if transport is None:
         raise ConnectionResetError("the client went away")
     here.streams.add(task)
-    here.holders[task] = request[CALLER].token
+    here.holders[task] = request[CALLER]
     request.app[METRICS].transports.add(transport)
     try:
         yield transport
@@ -188,7 +188,7 @@ def counted(request: web.Request) -> Iterator[asyncio.Transport]:
 
 
 async def end_with_tokens(app: web.Application) -> AsyncIterator[None]:
-    """Cut streams soon after their token expired or was revoked, as long as the application lives.
+    """Cut streams soon after their token or link ended, as long as the application lives.
 
     A client that comes back is refused, as it would be with any request.
     """
@@ -211,8 +211,10 @@ async def _cut_ended(app: web.Application) -> None:
         except UnavailableError as exc:  # the disk; a new request is told
             log.warning("tokens_unreadable", reason=str(exc))
             continue
-        for task in [task for task, token in holders.items() if token not in valid]:
-            task.cancel()
+        for task, caller in tuple(holders.items()):
+            expired = caller.until_s is not None and caller.until_s <= now
+            if expired or caller.token not in valid:
+                task.cancel()
 
 
 def sse_outlet(request: web.Request) -> contextlib.AbstractAsyncContextManager[Outlet]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -201,36 +201,40 @@ class Index:
         rows = [_row(values) for values in found[:limit]]
         return rows, rows[-1].id if len(found) > limit else None
 
-    def resolve(self, text: str) -> str:
+    def resolve(self, text: str, pipelines: Collection[str] | None = None) -> str:
         """Return the id that *text* means: an id, a ref, an unambiguous prefix, or ``latest``.
+
+        With *pipelines* there are no runs but theirs.
 
         Raises:
             UnknownError: it means no run, or several.
         """
         if text == "latest":
-            found = self._db.execute("SELECT id FROM runs ORDER BY id DESC LIMIT 1").fetchall()
+            found = self._ids("TRUE", (), pipelines, limit=1)
             if not found:
                 raise UnknownError("there are no runs yet")
         elif _REF.fullmatch(text):
             name, _, number = text.partition("/")
-            found = self._db.execute(
-                "SELECT id FROM runs WHERE ref = ? ORDER BY id DESC LIMIT 1",
-                (f"{name}/{int(number)}",),
-            ).fetchall()
+            found = self._ids("ref = ?", (f"{name}/{int(number)}",), pipelines, limit=1)
         elif PREFIX.fullmatch(prefix := text.lower()):
             # "{" sorts after every digit and letter of an id; no LIKE, so nothing to escape.
-            found = self._db.execute(
-                "SELECT id FROM runs WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT 2",
-                (prefix, prefix + "{"),
-            ).fetchall()
+            found = self._ids("id >= ? AND id < ?", (prefix, prefix + "{"), pipelines, limit=2)
             if len(found) > 1:
                 raise UnknownError(f"several runs' ids begin with '{text}'; give more of it")
         else:
             found = []
         if not found:
             raise UnknownError(f"there is no run {quoted(text)}; `tailrace runs` lists them")
-        run_id: str = found[0][0]
-        return run_id
+        return found[0]
+
+    def _ids(
+        self, where: str, values: Sequence[str], pipelines: Collection[str] | None, *, limit: int
+    ) -> Sequence[str]:
+        """Return ids of runs, the newest first."""
+        if pipelines is not None:
+            where += f" AND pipeline IN ({', '.join('?' * len(pipelines))})"
+        query = f"SELECT id FROM runs WHERE {where} ORDER BY id DESC LIMIT {limit}"  # noqa: S608 - our own words
+        return [row[0] for row in self._db.execute(query, (*values, *(pipelines or ())))]
 
     def by_key(self, key: str, *, since: str) -> RunRow | None:
         """Return the newest run that an Idempotency-Key started at or after that time."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -134,9 +134,9 @@ class SteadyIndex:
         """As `Index.list`."""
         return self._do(lambda index: index.list(**wishes))
 
-    def resolve(self, text: str) -> str:
+    def resolve(self, text: str, pipelines: Collection[str] | None = None) -> str:
         """As `Index.resolve`."""
-        return self._do(lambda index: index.resolve(text))
+        return self._do(lambda index: index.resolve(text, pipelines))
 
     def by_key(self, key: str, *, since: str) -> RunRow | None:
         """As `Index.by_key`."""

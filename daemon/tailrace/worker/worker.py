@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -457,13 +457,13 @@ class Worker:
 
     # ---- reading -----------------------------------------------------------------------------
 
-    def resolve(self, text: str) -> str:
+    def resolve(self, text: str, pipelines: Collection[str] | None = None) -> str:
         """Return the id that *text* means: as `Index.resolve`.
 
         Raises:
             UnknownError: it means no run, or several.
         """
-        return self.index.resolve(text)
+        return self.index.resolve(text, pipelines)
 
     def pipeline_of(self, run_id: str) -> str:
         """Return the name of a run's pipeline, as the index has it.
