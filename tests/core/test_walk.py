@@ -139,6 +139,25 @@ def test_a_step_that_a_person_skipped_counts_as_success() -> None:
     assert walk.verdict().status == "success"
 
 
+@pytest.mark.parametrize("by_person", [True, False], ids=["skip", "cancel"])
+def test_what_needs_a_step_that_was_ended_early_waits_for_the_steps_before_that(
+    by_person: bool,
+) -> None:
+    """It may read what they leave, and its condition asks how they ended."""
+    walk = Walk(
+        make_plan(
+            step("a"), step("b", "a"), step("c", "b"), step("late", "c", when="failure()")
+        )
+    )  # fmt: skip
+    assert walk.decide(by_status) == [Start(step="a")]
+    for name in ("b", "c"):
+        walk.finished(name, "skipped", by_person=by_person)
+
+    assert walk.decide(by_status) == []
+    walk.finished("a", "error")
+    assert walk.decide(by_status) == [Start(step="late")]
+
+
 @pytest.mark.parametrize(
     ("when", "runs"),
     [("always()", True), ("failure()", True), ("success()", False), ("cancelled()", False)],

@@ -136,6 +136,50 @@ async def test_a_pause_is_refused_while_the_run_is_being_ended(state: StateDir) 
     assert (refused.status, refused.state) == ("conflict", "running")
 
 
+async def test_a_paused_run_asks_nothing_again(state: StateDir) -> None:
+    """Not even where the delay of a retry is over: the question is for when it goes on."""
+    action = AskAction(question="Deploy?", expires_ms=100)
+    ask = StepPlan(
+        id="ask", base="ask", label="ask", action=action, retry=Retry(attempts=2, delay_ms=100)
+    )
+    counts = script("work", COUNTS)
+    run = accept(state, plan_of(ask, counts))
+    async with executing(run) as execution:
+        await execution.until("step_retrying", step="ask")
+        await execution.send("pause")
+        await asyncio.sleep(0.4)  # longer than the delay, and than the question waits
+        asked = execution.told("prompt")
+        await execution.send("resume")
+        await execution.until("step_finished", step="ask")
+        await execution.send("cancel")
+        await execution.wait()
+
+    assert len(asked) == 1
+    assert len(execution.told("prompt")) == 2
+    assert execution.finished("ask")["cause_code"] == "expired"
+
+
+async def test_a_step_that_is_cancelled_before_its_next_attempt_ends_as_its_last_one_did(
+    state: StateDir,
+) -> None:
+    """It has started, so it isn't skipped; the run isn't a success."""
+    work = script("work", "echo one; exit 3", retry=Retry(attempts=2, delay_ms=100))
+    run = accept(state, plan_of(work))
+    async with executing(run) as execution:
+        await execution.until("step_retrying", step="work")
+        await execution.send("pause")
+        await asyncio.sleep(0.3)  # longer than the delay: its turn would have come
+        await execution.send("cancel_step", step="work")
+        await execution.until("step_finished", step="work")
+        await execution.send("resume")
+        await execution.wait()
+
+    told = execution.finished("work")
+    assert (told["status"], told["cause_code"]) == ("aborted", "cancelled")
+    assert (told["attempt"], told["returncode"], told["lines"]) == (1, 3, 1)
+    assert execution.told()[-1]["status"] == "error"
+
+
 async def test_a_timeout_is_extended_each_time(state: StateDir) -> None:
     """And told with all that was allowed."""
     step = script("work", "echo on; sleep 600", timeout_ms=300, grace_ms=100)
@@ -179,5 +223,8 @@ async def test_what_can_not_be_extended_is_refused(state: StateDir) -> None:
         "conflict", "conflict", "conflict", "unknown", "invalid",
     ]  # fmt: skip
     assert asked[0].reason == "step 'free' has no timeout"
+    assert (asked[2].state, asked[2].reason) == (
+        "retrying", "step 'again' waits for its next attempt",
+    )  # fmt: skip
     assert [e["action"] for e in execution.told("control")] == ["cancel"]
     assert "extended_ms" not in json.dumps(execution.told("control"))

@@ -83,14 +83,18 @@ async def test_steps_for_cleaning_up_run_after_a_cancel_and_a_second_one_ends_th
 
 
 async def test_a_cancel_of_cleaning_up_after_a_timeout_is_told_as_that(state: StateDir) -> None:
-    """The run stays one that timed out."""
-    steps = (script("work", SLEEPS), script("tidy", SLEEPS, "work", when="always()"))
-    run = accept(state, plan_of(*steps, timeout_ms=500))
+    """The run stays one that timed out; another cancel changes nothing."""
+    stubborn = "trap '' TERM; " + SLEEPS
+    tidies = script("tidy", stubborn, "work", when="always()", grace_ms=1_000)
+    run = accept(state, plan_of(script("work", SLEEPS), tidies, timeout_ms=500))
     async with executing(run) as execution:
         await execution.until("log", step="tidy")
-        await execution.send("cancel")
+        first = await execution.send("cancel")
+        again = await execution.send("cancel")
         await execution.wait()
 
+    assert (first.status, again.status, again.seq) == ("done", "unchanged", first.seq)
+    assert len(execution.told("control")) == 1
     tidy, last = execution.finished("tidy"), execution.told()[-1]
     assert (tidy["cause"], tidy["cause_code"]) == ("cancelled by ann", "cancelled")
     assert (last["status"], last["cause_code"]) == ("error", "timeout")

@@ -137,6 +137,7 @@ class Walk:
         self._ancestors = {name: transitive_needs(graph, name) for name in graph}
         # A condition is asked when its needs have ended, not again whenever another step ends.
         self._waits_for_room: dict[str, StatusFunctions] = {}
+        self._early: set[str] = set()  # ended, by a person, before their needs had
         self.phase = Phase.WALKING
         self.stop_reason: Stop | None = None
 
@@ -154,6 +155,8 @@ class Walk:
     ) -> None:
         """Take in a step's end; with ``fail_fast`` a failure stops the run."""
         state = self._states[step]
+        if state.status == "pending" and not self._is_decided(self._plan.step(step)):
+            self._early.add(step)
         state.status, state.allowed, state.by_person = status, allowed, by_person
         state.cause, state.cause_code = cause, cause_code
         if status == "error" and not allowed and self._plan.fail_fast:
@@ -193,7 +196,7 @@ class Walk:
     @property
     def done(self) -> bool:
         """Whether every step has finished."""
-        return all(state.status not in ("pending", "running") for state in self._states.values())
+        return all(map(self._has_ended, self._states))
 
     def knows(self, step: str) -> bool:
         """Whether the plan has that step."""
@@ -226,10 +229,15 @@ class Walk:
         return decisions
 
     def _is_decided(self, step: StepPlan) -> bool:
-        """Whether all that the step waits for has ended."""
+        """Whether all that the step waits for has ended, also behind what ended early."""
         return self.phase is Phase.ENDING or all(
-            self._states[need].status not in ("pending", "running") for need in step.needs
+            self._has_ended(need)
+            and (need not in self._early or all(map(self._has_ended, self._ancestors[need])))
+            for need in step.needs
         )
+
+    def _has_ended(self, step: str) -> bool:
+        return self._states[step].status not in ("pending", "running")
 
     def _decide_step(self, step: StepPlan, evaluate: Evaluate) -> Decision:
         if self.phase is Phase.ENDING:

@@ -23,6 +23,7 @@ from tailrace.wire import Command, Reply, cause_of
 
 if TYPE_CHECKING:
     from tailrace.runner.engine import Engine
+    from tailrace.runner.step_run import StepRun
 
 
 class Steering:
@@ -95,7 +96,10 @@ class Steering:
         walk = self._engine.ctx.walk
         reason = walk.stop_reason
         cancelled = reason is not None and reason.kind == "cancel"
-        if cancelled and (walk.phase is Phase.ENDING or not self._cleaning_up()):
+        # After a timeout it stays the reason, whoever cancels then.
+        if (cancelled or ("cancel", None) in self._earlier) and (
+            walk.phase is Phase.ENDING or not self._cleaning_up()
+        ):
             return Reply(status="unchanged", seq=self._earlier.get(("cancel", None)))
         seq = self._tell("cancel", command)
         self._engine.stop(
@@ -133,10 +137,11 @@ class Steering:
         if command.by_ms <= 0:
             return Reply(status="invalid", reason="extend by more than nothing, such as 10m")
         running = self._engine.running.get(name)
-        if running is None or running.attempt is None or running.stop_request is not None:
-            said = "is being stopped" if running is not None else f"isn't running: {status}"
-            return Reply(status="conflict", state=status, reason=f"step '{name}' {said}")
-        if not running.attempt.extend(command.by_ms):
+        attempt = None if running is None or running.stop_request else running.attempt
+        if attempt is None or not attempt.started:
+            state, said = _why_no_attempt(running, status)
+            return Reply(status="conflict", state=state, reason=f"step '{name}' {said}")
+        if not attempt.extend(command.by_ms):
             return Reply(status="conflict", state=status, reason=f"step '{name}' has no timeout")
         return Reply(status="done", seq=self._tell("extend", command))
 
@@ -221,3 +226,14 @@ class Steering:
         )  # fmt: skip
         self._earlier[action, command.step] = seq
         return seq
+
+
+def _why_no_attempt(running: StepRun | None, status: str) -> tuple[str, str]:
+    """Return a step's state, and what it does instead of executing an attempt."""
+    if running is None:
+        return status, f"isn't running: {status}"
+    if running.stop_request is not None:
+        return status, "is being stopped"
+    if running.attempts:
+        return "retrying", "waits for its next attempt"
+    return "pending", "waits for its start"

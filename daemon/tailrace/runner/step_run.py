@@ -91,8 +91,11 @@ class StepRun:
     async def _execute(self) -> AttemptResult:
         with self._ctx.disk_guard():
             while True:
-                self._result = _UNKNOWN
-                self._result = await self._run_attempt(self._latest)
+                before, self._result = self._result, _UNKNOWN
+                result = await self._run_attempt(self._latest)
+                if result is None:
+                    return self._stopped_in_wait(before)
+                self._result = result
                 delay_ms = self._retry_delay(self._result)
                 if delay_ms is None:
                     succeeded = self._result.conclusion == "success"
@@ -124,39 +127,35 @@ class StepRun:
         with self._ctx.disk_guard():
             self._ctx.recorder.record(progress)
 
-    async def _run_attempt(self, attempt: Attempt | Ask) -> AttemptResult:
+    async def _run_attempt(self, attempt: Attempt | Ask) -> AttemptResult | None:
+        """Execute an attempt when its turn has come; None where the step is stopped before that.
+
+        A question takes no slot, but none is asked in a paused run either.
+        """
         self.attempt = attempt
-        if self.stop_request is not None:  # stopped before it began
-            attempt.stop(self.stop_request)
+        slots = Slots(self._ctx.state.slots, self._ctx.settings.limits.steps)
+        slot: int | None = None
         try:
-            if isinstance(attempt, Ask):
-                return await attempt.run()
-            return await self._run_in_slot(attempt)
+            while self._is_paused() or (
+                isinstance(attempt, Attempt) and (slot := slots.try_take()) is None
+            ):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_SLOT_POLL_S):
+                        await self._stopped.wait()
+                if self._stopped.is_set():
+                    return None
+            return None if self._stopped.is_set() else await attempt.run()
         finally:
             self.attempt = None
+            if slot is not None:
+                os.close(slot)
 
-    async def _run_in_slot(self, attempt: Attempt) -> AttemptResult:
-        slot = await self._take_slot()
-        if slot is None:
-            assert self.stop_request is not None
+    def _stopped_in_wait(self, before: AttemptResult) -> AttemptResult:
+        """Return how it ends where the next attempt hasn't begun: as the one *before* was left."""
+        assert self.stop_request is not None
+        if not self.attempts:
             return replace(AttemptResult.stopped(self.stop_request), conclusion="skipped")
-        try:
-            return await attempt.run()
-        finally:
-            os.close(slot)
-
-    async def _take_slot(self) -> int | None:
-        """Wait until fewer steps run than ``limits.steps`` allows; None where it is stopped.
-
-        A paused run takes none.
-        """
-        slots = Slots(self._ctx.state.slots, self._ctx.settings.limits.steps)
-        while self._is_paused() or (slot := slots.try_take()) is None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SLOT_POLL_S):
-                    await self._stopped.wait()
-                return None
-        return slot
+        return _stopped_result(before, self.stop_request)
 
     def _retry_delay(self, result: AttemptResult) -> int | None:
         if result.conclusion != "error" or self.stop_request is not None:
