@@ -48,6 +48,13 @@ def test_what_succeeded_and_needs_nothing_that_runs_again_is_reused(
     assert " ".join(reused_steps(GRAPH, statuses, start=start)) == reused
 
 
+def test_a_step_that_told_a_value_to_mask_tells_it_again() -> None:
+    """What comes after it could print that value otherwise."""
+    statuses = dict.fromkeys((step.id for step in GRAPH.steps), "success")
+    reused = reused_steps(GRAPH, statuses, start="failed", masked=["lint"])
+    assert " ".join(reused) == "clone scan t_1 t_2"
+
+
 def test_a_step_that_does_not_exist_is_refused() -> None:
     """Whoever asked is told by the caller, which knows what to name it."""
     with pytest.raises(KeyError, match="x"):

@@ -354,6 +354,11 @@ async def test_finished_runs_are_retried_and_deleted_and_live_ones_not(site: Sit
         assert (reply.status, reply.json["retry_of"]) == (201, run.id)
         assert reply.headers["Location"] == f"/api/v1/runs/{reply.json['id']}"
     assert (await site.post(f"{path}/retry", {"from": "nope"})).status == 404
+    matrix = site.worker.new_run("other", ("test[1]", "test[2]"))
+    matrix.finished()
+    for step, status in (("test", 201), ("test[2]", 201), ("test[3]", 404), ("tes", 404)):
+        reply = await site.post(f"/api/v1/runs/{matrix.id}/retry", {"from": step})
+        assert reply.status == status
     assert (await site.ask("DELETE", path)).status == 204
     assert (await site.get(path)).status == 404
 

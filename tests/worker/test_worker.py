@@ -513,6 +513,29 @@ async def test_a_failed_run_is_repeated_on_its_workspace_from_where_it_failed(ya
             await worker.retry(first, start="failed", by="", via="", trusted=False)
 
 
+async def test_a_repeated_run_masks_what_a_step_had_asked_to_mask(yard: Yard) -> None:
+    """Nobody but that step knows the value, which may stand in the workspace: it runs again."""
+    (yard.pipelines / "late.yaml").write_text(
+        "steps:\n"
+        "  tells:\n"
+        "    run: |\n"
+        '      echo \'{"event":"mask","value":"late-5ecret"}\' >> "$TAILRACE_EVENTS"\n'
+        "      echo late-5ecret > value\n"
+        "  other: {run: 'true'}\n"
+        "  prints: {needs: tells, run: 'cat value; exit 1'}\n"
+    )
+    async with yard.worker() as worker:
+        first = await start(worker, "late")
+        assert await ended(worker, first) == "error"
+        second = await worker.retry(first, start="failed", by="", via="", trusted=False)
+        assert await ended(worker, second) == "error"
+        steps = (await worker.snapshot(second)).steps
+        reused = {name for name, step in steps.items() if step.finished and step.finished.reused}
+        assert reused == {"other"}
+        for run_id in (first, second):
+            assert yard.state.run(run_id).log("prints", 1).read_text() == "***\n"
+
+
 async def test_a_workspace_in_use_and_a_live_run_cannot_be_repeated(yard: Yard) -> None:
     """One run at a time has a workspace."""
     yard.pipeline("wait", f"{WAIT}; exit 1", **FILE)

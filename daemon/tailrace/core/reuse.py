@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tailrace.core.plan import Plan
 
 
-def reused_steps(plan: Plan, statuses: Mapping[str, str], *, start: str) -> tuple[str, ...]:
+def reused_steps(
+    plan: Plan, statuses: Mapping[str, str], *, start: str, masked: Collection[str] = ()
+) -> tuple[str, ...]:
     """Return the steps whose results are taken over, in the plan's order.
 
     ``start`` is ``failed`` (all that didn't succeed run again), ``start``
     (everything does) or a step, which runs again; what needs a step that runs
-    again runs again too.
+    again runs again too. *masked* are steps that told a value to mask: they tell
+    it again, since nobody else knows it, and what they left may hold it.
 
     Raises:
         KeyError: there is no such step.
     """
-    again = _first_again(plan, statuses, start)
+    again = _first_again(plan, statuses, start) | set(masked)
     needs = {step.id: step.needs for step in plan.steps}
     changed = True
     while changed:

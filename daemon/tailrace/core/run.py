@@ -41,6 +41,7 @@ class StepState:
     attempt: int = 0
     started_at: str | None = None  # of the first attempt
     finished: events.StepFinished | None = None
+    masked: bool = False  # it told a value to mask, which is on no disk
 
     @property
     def is_final(self) -> bool:
@@ -108,6 +109,8 @@ class Snapshot:
                     self._settle()
             case events.StepStarted() | events.StepRetrying() | events.StepFinished():
                 self._step_changed(t, event)
+            case events.Notice(kind="mask", step=str(step)) if step in self.steps:
+                self.steps[step].masked = True
             case events.Summary():
                 self.cause, self.cause_code = event.cause, event.cause_code
                 self._ended(t, event.status, event)

@@ -197,7 +197,7 @@ async def repeat(
         UnavailableError: the queue or the disk is full.
     """
     if start not in ("failed", "start"):
-        await check_step(request, run_id, start)
+        await check_step(request, run_id, start, or_matrix=True)
     caller, asked = request[CALLER], msgspec.json.encode([run_id, start])
     work = request.app[WORKER].retry(
         run_id,

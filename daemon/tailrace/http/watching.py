@@ -130,15 +130,18 @@ def _last_seq(run: RunDir, wanted: int) -> int:
         reader.close()
 
 
-async def check_step(request: web.Request, run_id: str, step: str | None) -> None:
-    """Refuse a step that the run hasn't.
+async def check_step(
+    request: web.Request, run_id: str, step: str | None, *, or_matrix: bool = False
+) -> None:
+    """Refuse a step that the run hasn't; with *or_matrix* a matrix step's own id is one, too.
 
     Raises:
         UnknownError: it has none of that id.
     """
     if step is not None:
         known = (await request.app[WORKER].snapshot(run_id)).steps
-        if step not in known:
+        is_matrix = or_matrix and any(name.startswith(f"{step}[") for name in known)
+        if step not in known and not is_matrix:
             raise UnknownError(f"the run has no step '{step}'; its steps: {', '.join(known)}")
 
 

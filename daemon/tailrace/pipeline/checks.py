@@ -57,6 +57,14 @@ def _check_matrix(reading: Reading, step: StepDef) -> None:
         at = where if step.matrix else f"steps.{step.id}"
         problem = f"makes a step id of over {MAX_ID} characters"
         reading.mistake(at, problem, "shorten the id or its values", key=True)
+    else:
+        seen: dict[str, str] = {}
+        for step_id, _ in combinations(step):
+            other = seen.setdefault(variable := variable_of("OUTPUT", step_id), step_id)
+            if other != step_id:
+                problem = f"makes '{other}' and '{step_id}', the same variable ({variable}…)"
+                reading.mistake(where, problem, "change a value", key=True)
+                break
     _check_same_variable(reading, where, step.matrix, "MATRIX")
 
 

@@ -35,7 +35,8 @@ def repeat_of(
         raise ConflictError(message, state=snapshot.status)
     statuses = {step.id: step.status for step in snapshot.steps.values()}
     try:
-        reused = reused_steps(old.plan, statuses, start=start)
+        masked = [step.id for step in snapshot.steps.values() if step.masked]
+        reused = reused_steps(old.plan, statuses, start=start, masked=masked)
     except KeyError:
         hint = "name a step of the run, or 'failed' or 'start'"
         problem = Problem("from", f"no step is named {quoted(start)}", hint)
