@@ -57,7 +57,7 @@ MAY_IMPORT: Final = {
     "pipeline": {"core", "errors"},
     "report": {"core", "errors"},
     "agent": {"report"},
-    "settings_check": {"errors", "settings"},
+    "settings_check": {"core", "errors", "settings"},
     "settings_file": {"core", "errors", "pipeline", "settings", "settings_check"},
     "client": {"core", "errors", "socket_path", "whole_file", "wire"},
     "rundir": {"core", "task_end", "wire"},

@@ -140,6 +140,12 @@ def test_what_is_left_out_keeps_its_default(text: str) -> None:
             "limits: {read_chunk: 0K}",
             "tailrace.yaml:1:22: limits.read_chunk: expects 1 KiB or more",
         ),
+        ("limits: {in_flight: 2G}", "tailrace.yaml:1:21: limits.in_flight: expects 1 GiB or less"),
+        (
+            "allowed_hosts: ['https://a.b']",
+            "tailrace.yaml:1:17: allowed_hosts[0]: 'https://a.b'",
+        ),
+        ("public_url: https://h:99999", "tailrace.yaml:1:13: public_url: 'https://h:99999' is no"),
         ("limits: 3", "tailrace.yaml:1:9: limits: expects a mapping, not '3'"),
         ("limits: [3]", "tailrace.yaml:1:9: limits: expects a mapping, not a list"),
         ("git: {protocols: https}", "tailrace.yaml:1:18: git.protocols: expects a list"),

@@ -18,7 +18,8 @@ import msgspec
 
 Size = Annotated[int, msgspec.Meta(ge=0, extra={"unit": "size"})]
 Duration = Annotated[int, msgspec.Meta(ge=0, extra={"unit": "duration"})]
-Buffer = Annotated[int, msgspec.Meta(ge=1 << 10, extra={"unit": "size"})]  # less moves nothing
+# Less moves nothing, and more is beyond what sockets and reads take.
+Buffer = Annotated[int, msgspec.Meta(ge=1 << 10, le=1 << 30, extra={"unit": "size"})]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 PerCores = Annotated[int, msgspec.Meta(ge=1, extra={"unit": "cores"})]  # or ``4 * cores``
 

@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
+from tailrace.core.host_name import host_name
 from tailrace.errors import Problem
 from tailrace.settings import Settings
 
@@ -43,6 +44,11 @@ def _addresses(settings: Settings) -> Iterator[Problem]:
             yield Problem(
                 f"allowed_origins[{place}]", f"'{origin}' is no origin", "write https://host"
             )
+    for place, name in enumerate(settings.allowed_hosts):
+        if host_name(name) is None:
+            yield Problem(
+                f"allowed_hosts[{place}]", f"'{name}' is no host", "write ci.example.org, no URL"
+            )
     if settings.public_url is not None and not _is_http(settings.public_url):
         yield Problem(
             "public_url", f"'{settings.public_url}' is no address", "write https://host[/path]"
@@ -66,6 +72,7 @@ def _addresses(settings: Settings) -> Iterator[Problem]:
 def _is_http(text: str) -> bool:
     try:
         parts = urlsplit(text)
+        _ = parts.port  # raises where it is none
         return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
     except ValueError:
         return False

@@ -8,6 +8,7 @@ sections as JSON.
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -256,10 +257,14 @@ class _Reading:
             except ValueError as exc:
                 return self._refuse(node, where, f"a {unit}", str(exc))
         assert isinstance(kind.type, inspect.IntType)  # all that have a unit
-        least = kind.type.ge or 0
-        if value is not _INVALID and value < least:
-            expected = format_bound(least) if unit == "size" else str(least)
-            return self._refuse(node, where, f"{expected} or more", "")
+        if value is _INVALID:
+            return value
+        for bound, is_beyond, word in (
+            (kind.type.ge, operator.lt, "more"), (kind.type.le, operator.gt, "less"),
+        ):  # fmt: skip
+            if bound is not None and is_beyond(value, bound):
+                expected = format_bound(bound) if unit == "size" else str(bound)
+                return self._refuse(node, where, f"{expected} or {word}", "")
         return value
 
     # Problems

@@ -104,6 +104,7 @@ def test_global_options_may_stand_before_and_after_the_command(site: Site) -> No
         (["runs", "--config", "missing\udcff"], 2, "missing\\udcff: No such file or directory"),
         (["pipelines", "--pipelines", "nowhere"], 2, "nowhere is no folder; name another one"),
         (["token", "list", "--url", "http://127.0.0.1:1"], 2, "on a state folder of this machine"),
+        (["runs", "--state", ""], 2, "--state is empty; leave it out for the default"),
         (["gc", "--url", "http://127.0.0.1:1"], 2, "on a state folder of this machine"),
         (["reindex", "--url", "http://127.0.0.1:1"], 2, "on a state folder of this machine"),
     ],

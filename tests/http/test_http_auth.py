@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from http_site import Site, open_site
+from tailrace.core.host_name import host_name
 from tailrace.errors import InvalidInputError, UnknownError
 from tailrace.http import auth
 from tailrace.rundir.layout import StateDir
@@ -35,7 +36,7 @@ from tailrace.store.tokens import TokenStore
 )
 def test_a_host_header_names_one_host(header: str, name: str | None) -> None:
     """Lower-case, without its port; what is no host is none."""
-    assert auth.host_name(header) == name
+    assert host_name(header) == name
 
 
 @pytest.mark.parametrize(
@@ -157,6 +158,10 @@ def test_the_first_token_is_made_once_and_stays_revoked(tmp_path: Path) -> None:
     state.token.chmod(0o640)
     with pytest.raises(InvalidInputError, match="open to others"):
         store.ensure_first(state, now=8.0)
+    state.token.unlink()
+    state.token.mkdir()
+    with pytest.raises(InvalidInputError, match=f"{state.token} is no file"):
+        store.ensure_first(state, now=9.0)
     store.close()
 
 

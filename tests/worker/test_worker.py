@@ -86,6 +86,8 @@ async def test_a_run_whose_folder_was_removed_is_unknown(yard: Yard) -> None:
         assert (await worker.snapshot(run_id)).is_final
         shutil.rmtree(yard.state.run(run_id).path)
         with pytest.raises(UnknownError, match="the folder of hello/1 is gone"):
+            await worker.steer(run_id, cancel())
+        with pytest.raises(UnknownError, match="the folder of hello/1 is gone"):
             await worker.snapshot(run_id)
         await worker.delete(run_id)
         assert worker.list() == ([], None)

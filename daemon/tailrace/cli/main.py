@@ -64,6 +64,8 @@ def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     # Given after the command's name it wins over the same option before it.
     if value not in (None, False):
         _refuse_bytes(param, value)
+        if value == "":  # as of an unset variable: the default is somewhere else than was meant
+            raise click.UsageError(f"{param.opts[0]} is empty; leave it out for the default")
         setattr(ctx.ensure_object(Globals), str(param.name), value)
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from tailrace.core.host_name import host_name
 from tailrace.http.signed import NOBODY
 from tailrace.store.tokens import SCOPES, SOCKET_USER, Scope, Token
 
 SESSION_S: Final = 12 * 3600
 
-_HOST: Final = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::([0-9]{1,5}))?")
 _BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/=-]{1,512})")
 
 
@@ -71,12 +71,6 @@ def bearer_token(authorization: str) -> str | None:
     """Return the token in an ``Authorization`` header (RFC 6750, 2.1); None where there is none."""
     match = _BEARER.fullmatch(authorization.strip())
     return match[1] if match else None
-
-
-def host_name(header: str) -> str | None:
-    """Return the name in a ``Host`` header, lower-case, without port; None where it is none."""
-    match = _HOST.fullmatch(header)
-    return match[1].lower().removesuffix(".") if match else None
 
 
 def is_loopback(name: str) -> bool:

@@ -10,7 +10,8 @@ from urllib.parse import SplitResult, urlsplit
 from aiohttp import hdrs, web
 
 from tailrace import __version__
-from tailrace.http.auth import SESSION_S, host_name
+from tailrace.core.host_name import host_name
+from tailrace.http.auth import SESSION_S
 from tailrace.http.guard import cookie_name, identify, scheme_of
 from tailrace.http.keys import HERE, TOKENS
 from tailrace.http.problems import RefusedError

@@ -197,10 +197,12 @@ def _listen_unix(path: Path) -> Iterator[socket.socket]:
             raise _refused("socket", f"{path}: {exc.strerror}", "choose another place") from None
         listener.setblocking(False)
         made = os.stat(path.name, dir_fd=folder).st_ino
-        yield listener
-        with contextlib.suppress(OSError):  # a disk that failed must not fail the stop
-            if os.stat(path.name, dir_fd=folder).st_ino == made:
-                os.unlink(path.name, dir_fd=folder)
+        try:
+            yield listener
+        finally:
+            with contextlib.suppress(OSError):  # a disk that failed must not fail the stop
+                if os.stat(path.name, dir_fd=folder).st_ino == made:
+                    os.unlink(path.name, dir_fd=folder)
     finally:
         listener.close()
         os.close(folder)

@@ -273,14 +273,18 @@ def _read_private(path: Path) -> str | None:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
-    with open(fd, "rb") as file:
+    try:
         mode = os.fstat(fd).st_mode
-        if not stat.S_ISREG(mode) or mode & 0o077:
+        if not stat.S_ISREG(mode):
+            raise InvalidInputError([Problem("token", f"{path} is no file", "remove it")])
+        if mode & 0o077:
             # A token that others can read is no authentication: nothing is served with it.
             problem = f"{path} is open to others (mode {stat.S_IMODE(mode):04o})"
             hint = f"remove it so that a new token is made, or chmod 600 {path}"
             raise InvalidInputError([Problem("token", problem, hint)])
-        text = file.read(1 << 12).decode("ascii", "replace").strip()
+        text = os.read(fd, 1 << 12).decode("ascii", "replace").strip()
+    finally:
+        os.close(fd)
     if len(text) < 32 or not text.isprintable() or " " in text:
         problem = f"{path} holds no token"
         raise InvalidInputError([Problem("token", problem, "remove it; a new one will be made")])

@@ -90,7 +90,10 @@ class ForkServer:
                 return
 
     def _take_request(self) -> bool:
-        header, fds, _, _ = socket.recv_fds(self._sock, HEADER, 1, socket.MSG_CMSG_CLOEXEC)
+        try:
+            header, fds, _, _ = socket.recv_fds(self._sock, HEADER, 1, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:  # the daemon was killed with answers unread
+            return False
         body = header and self._read(HEADER - len(header))
         if not header or body is None:
             return False

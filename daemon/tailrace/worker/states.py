@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import Final
 
 from tailrace.core.run import Snapshot
+from tailrace.errors import UnknownError
 from tailrace.rundir.layout import RunDir
 from tailrace.rundir.snapshot import read_snapshot
 from tailrace.worker.tasks import Tasks
@@ -49,3 +50,13 @@ class States:
     def forget(self, run_id: str) -> None:
         """Forget a run that was removed."""
         self._final.pop(run_id, None)
+
+
+def check_folder(run: RunDir, ref: str) -> None:
+    """Refuse what is asked of a run that the index knows and whose folder is gone.
+
+    Raises:
+        UnknownError: it is.
+    """
+    if not run.journal.exists():
+        raise UnknownError(f"the folder of {ref} is gone; `tailrace reindex` forgets it")

@@ -24,6 +24,7 @@ from tailrace.store.index import RunRow
 from tailrace.worker.live import LiveRun
 from tailrace.worker.lives import Lives
 from tailrace.worker.queue import Queue
+from tailrace.worker.states import check_folder
 from tailrace.worker.unstarted import Reason, end_unstarted
 
 log = structlog.get_logger()
@@ -85,6 +86,8 @@ class Steering:
             reply = await self._cancel_queued(run_id, command)
         if reply is None:
             live = self._lives.get(run_id)
+            if live is None:
+                check_folder(self._state.run(run_id), row.ref)
             reply = await ask_runner(live, command) if live else has_ended(row.ref, row.status)
         if command.id is not None and reply.status in ("done", "unchanged"):
             asked = wire.asked_digest(command).hex()

@@ -53,7 +53,7 @@ from tailrace.worker.requirements import Requirements
 from tailrace.worker.schedule import Scheduler
 from tailrace.worker.secrets import SecretStore
 from tailrace.worker.starter import Starter
-from tailrace.worker.states import States
+from tailrace.worker.states import States, check_folder
 from tailrace.worker.steering import RUNNER_GAUGES, Steering, runner_gauges
 from tailrace.worker.submission import Repeat, Started, Submission
 from tailrace.worker.tasks import Tasks
@@ -482,8 +482,7 @@ class Worker:
         if live := self._lives.get(run_id):
             return live.snapshot
         row, run = self._row(run_id), self.state.run(run_id)
-        if not run.journal.exists():
-            raise UnknownError(f"the folder of {row.ref} is gone; `tailrace reindex` forgets it")
+        check_folder(run, row.ref)
         if run_id in self._queue:  # two events
             return read_snapshot(run)
         snapshot = await self._states.read(run)
