@@ -434,6 +434,8 @@ async def test_a_run_whose_clients_are_gone_is_cancelled_if_it_wants_that(
     async with yard.worker(gone_s=0.3) as worker:
         run_id = await start(worker, "wait")
         await running(worker, run_id)
+        logged = len(yard.journal(run_id))
+        await until(lambda: worker.list()[0][0].last_seq == logged, "its last event in the list")
         for _ in range(3):
             async with worker.watch(run_id), worker.watch(run_id):
                 pass

@@ -519,7 +519,17 @@ class Worker:
         Raises:
             InvalidInputError: a wish makes no sense.
         """
-        return self.index.list(pipeline=pipeline, status=status, limit=limit, cursor=cursor)
+        rows, following = self.index.list(
+            pipeline=pipeline, status=status, limit=limit, cursor=cursor
+        )
+        # The index has a live run as of its last change of status.
+        live = {row.id: found for row in rows if (found := self._lives.get(row.id))}
+        return [
+            msgspec.structs.replace(row, last_seq=live[row.id].snapshot.last_seq)
+            if row.id in live
+            else row
+            for row in rows
+        ], following
 
     def list_changes(self) -> AsyncIterator[RunRow]:
         """Give every run whose status changes, as it is then; see `Board` for slow readers."""
