@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Site
-from tailrace.rundir.lock import is_held
+from tailrace.rundir.lock import is_held, read_holder
 from tailrace.rundir.snapshot import read_snapshot
 
 SLOW = "steps: {a: {run: 'sleep 60', grace: 1s}}\n"
@@ -71,6 +72,31 @@ def test_a_detached_run_that_waits_for_its_turn_can_be_cancelled(
     assert read_snapshot(second).status == "aborted"
     assert not is_held(second.lock)
     assert site.tailrace("show", "grp/1", "--json").stdout.count('"status":"running"') == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_counts_also_where_nobody_reads_what_is_said(
+    site: Site, number: signal.Signals
+) -> None:
+    """The run is cancelled, and the second signal leaves."""
+    stubborn = "trap '' TERM; echo on; while :; do sleep 0.1; done"
+    site.pipeline("slow", f'steps: {{a: {{run: "{stubborn}", grace: 60s}}}}\n')
+    process = site.begin("run", "slow")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    while "on" not in process.stdout.readline():
+        pass
+    run = site.latest()
+    process.stderr.close()
+    process.send_signal(number)
+    until(lambda: b'"event":"control"' in run.journal.read_bytes())
+    process.send_signal(number)
+    assert process.wait(timeout=20) == 130
+    process.stdout.close()
+    holder = read_holder(run.lock)
+    assert holder is not None
+    os.kill(holder.pid, signal.SIGKILL)  # or it would wait for the grace
+    site.tailrace("tail", run.id)
 
 
 def python(site: Site, script: str) -> subprocess.CompletedProcess[str]:

@@ -353,6 +353,33 @@ def test_who_watches_a_run_whose_runner_died_ends_it(site: Site) -> None:
     assert read_snapshot(site.latest()).cause_code == "lost"
 
 
+def test_a_run_ends_whose_runner_died_before_it_had_started(site: Site) -> None:
+    """Out of memory, say, or by an import that fails: nobody else would start it."""
+    faults = site.folder / "faults"
+    faults.mkdir()
+    (faults / "sitecustomize.py").write_text(
+        "import os, sys\nif 'tailrace.runner' in sys.orig_argv: os._exit(9)\n"
+    )
+    site.pipeline("hello", "steps: {a: {run: echo hi}}\n")
+    process = site.begin("run", "hello", PYTHONPATH=str(faults))
+    _, stderr = process.communicate(timeout=20)
+    assert (process.returncode, "its runner died before it started" in stderr) == (1, True)
+    assert read_snapshot(site.latest()).cause_code == "lost"
+
+
+def test_two_do_not_repeat_a_run_at_once(site: Site) -> None:
+    """One run at a time has a workspace, as with a daemon."""
+    site.pipeline("flag", "steps: {a: {run: 'test -e flag || exit 1; sleep 60', grace: 1s}}\n")
+    assert site.tailrace("run", "flag").returncode == 1
+    (site.state.workspace(site.latest().id) / "flag").touch()
+    assert site.tailrace("retry", "flag/1", "--detach").stdout == "flag/2\n"
+    second = site.tailrace("retry", "flag/1")
+    assert second.returncode == 2
+    assert "the workspace of flag/1 is in use by flag/2; wait for it" in second.stderr
+    assert site.tailrace("cancel", "flag/2").returncode == 0
+    site.tailrace("tail", "flag/2")
+
+
 def test_who_watches_a_run_that_goes_on_after_its_runner_died_starts_another(site: Site) -> None:
     """With ``on_lost: retry``, in the same journal, with the secrets of the command line."""
     wait = 'test -n "$KEY"; echo "attempt $TAILRACE_ATTEMPT"; until [ -e go ]; do sleep 0.05; done'

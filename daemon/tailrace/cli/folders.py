@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tailrace.cli.turns import Turns
     from tailrace.worker.accept import Acceptor
     from tailrace.worker.prepared import Accepted, Prepared
+    from tailrace.worker.submission import Repeat
 
 _CHUNK = 1 << 18
 _LISTEN_S = 5.0  # how long a runner may take until it listens
@@ -52,6 +53,7 @@ class Folders:
         self._index: SteadyIndex | None = None
         self._turns: Turns | None = None  # made with the first run that is started here
         self._only_acceptor: Acceptor | None = None
+        self._started: set[str] = set()  # runs that were handed to a runner here
 
     async def __aenter__(self) -> Folders:
         """Make ready."""
@@ -108,16 +110,27 @@ class Folders:
         acceptor = self._acceptor()
         await acceptor.requirements.look(repeat.of.plan.requires)
         with acceptor.prepare_repeat(repeat) as prepared:
+            self._check_workspace(repeat)  # who repeats it too waits for the counter
             new_id, reason = self._begin(prepared)
         if new_id is None:
             raise ConflictError(f"no run was started: {reason}", state="")
         return new_id
 
+    def _check_workspace(self, repeat: Repeat) -> None:
+        from tailrace.cli.turns import live_runs
+
+        old = repeat.of
+        workspace = old.workspace or old.id
+        for run in live_runs(self._state, old.pipeline):
+            if run.id != old.id and (run.workspace or run.id) == workspace:
+                message = f"the workspace of {old.ref} is in use by {run.ref}; wait for it"
+                raise ConflictError(message, state=read_snapshot(self._state.run(old.id)).status)
+
     def _begin(self, prepared: Prepared) -> tuple[str | None, str | None]:
         from tailrace.cli.turns import Turns
 
         if self._turns is None:
-            self._turns = Turns(self._state, _spawn, lambda run: _end(run, None))
+            self._turns = Turns(self._state, self._spawn, lambda run: _end(run, None))
         return self._turns.begin(prepared)
 
     def _acceptor(self) -> Acceptor:
@@ -134,16 +147,23 @@ class Folders:
     def _settle(self, run: RunDir) -> None:
         """End a run whose runner died, or start another one where it is to go on.
 
+        One that nobody has started is a daemon's to start, unless it was our runner that died.
+
         Raises:
             ConflictError: it is to go on, and a secret that it needs isn't at hand here.
         """
         from tailrace.worker.lost import Fate, settle_lost
         from tailrace.worker.prepared import Accepted
+        from tailrace.worker.unstarted import DIED, end_unstarted
 
         lock = try_lock(run.lock)
         if lock is None:
             return
         try:
+            if read_snapshot(run).status == "queued":
+                if run.id in self._started:
+                    end_unstarted(run, DIED)
+                return
             file, handover = read_run_file(run), None
             if file.plan.on_lost == "retry" and not file.params_masked:
                 try:
@@ -155,9 +175,17 @@ class Folders:
                 assert handover is not None
                 handover = msgspec.structs.replace(handover, continues=True)
                 theirs = os.dup(lock)
-                _spawn(Accepted(run=run, run_file=file, lock_fd=theirs, handover=handover))
+                self._spawn(Accepted(run=run, run_file=file, lock_fd=theirs, handover=handover))
         finally:
             os.close(lock)
+
+    def _spawn(self, accepted: Accepted) -> None:
+        """Start the runner, which outlives us."""
+        from tailrace.worker.spawn import spawn_runner
+
+        self._started.add(accepted.run.id)
+        process = spawn_runner(accepted)
+        process.returncode = 0  # its own from now on: Popen must not complain that it still runs
 
     async def settle(self) -> None:
         """Return when no run of ours waits for its turn any more."""
@@ -312,14 +340,6 @@ class Folders:
 
         await asyncio.to_thread(remove_run, self._state, run_id)
         self._indexed().remove(run_id)
-
-
-def _spawn(accepted: Accepted) -> None:
-    """Start the runner, which outlives us."""
-    from tailrace.worker.spawn import spawn_runner
-
-    process = spawn_runner(accepted)
-    process.returncode = 0  # its own from now on: Popen must not complain that it still runs
 
 
 def _end(run: RunDir, reason: str | None) -> bool:

@@ -147,7 +147,8 @@ class Interrupts:
             self._terminal = None
 
     def _tell(self, text: str) -> None:
-        (say if self._terminal is None else self._terminal.tell)(text)
+        with contextlib.suppress(OSError):  # nobody reads it any more; the signal counts
+            (say if self._terminal is None else self._terminal.tell)(text)
 
     def _take(self) -> None:
         loop = asyncio.get_running_loop()
@@ -171,12 +172,14 @@ class Interrupts:
         self._leave()
 
     def _leave(self) -> None:
-        if self._terminal is not None:
-            self._terminal.give_back()
+        text = "left; if the run was started, `tailrace runs` lists it"
         if self._ref:
-            say(f"left; {self._ref} is on its own, `tailrace tail {self._ref}` shows it again")
-        else:
-            say("left; if the run was started, `tailrace runs` lists it")
-        sys.stderr.flush()
-        # No exception: a thread may hang in a write to a pager that nobody reads.
-        os._exit(LEFT)
+            text = f"left; {self._ref} is on its own, `tailrace tail {self._ref}` shows it again"
+        try:
+            if self._terminal is not None:
+                self._terminal.give_back()
+            say(text)
+            sys.stderr.flush()
+        finally:
+            # No exception: a thread may hang in a write to a pager that nobody reads.
+            os._exit(LEFT)

@@ -14,7 +14,6 @@ from tailrace.rundir.journal import JournalReader
 from tailrace.rundir.layout import RunDir
 from tailrace.rundir.lock import is_held
 from tailrace.rundir.places import last_lines, tail_frames
-from tailrace.rundir.snapshot import read_snapshot
 
 _CHUNK = 1 << 18
 _LOOK_S = 1.0  # how often the lock is looked at while the journal is still
@@ -32,7 +31,7 @@ async def journal_events(
 ) -> AsyncGenerator[list[wire.Frame], None]:
     """Give a run's events as its journal has them, from after event *after* or its last lines.
 
-    While it follows, ``settle`` is called, in a thread, with a run whose runner died.
+    While it follows, ``settle`` is called, in a thread, with a run that nobody executes.
 
     Raises:
         UnknownError: the run has been deleted.
@@ -83,7 +82,7 @@ async def _growing(
 
 
 async def _wait(run: RunDir, changed: asyncio.Event, settle: Callable[[RunDir], None]) -> None:
-    """Return when the journal may have grown; settle the run whose runner died."""
+    """Return when the journal may have grown; settle the run whose lock is free."""
     while True:
         try:
             async with asyncio.timeout(_LOOK_S):
@@ -91,8 +90,8 @@ async def _wait(run: RunDir, changed: asyncio.Event, settle: Callable[[RunDir], 
                 return
         except TimeoutError:
             pass
-        if not is_held(run.lock) and read_snapshot(run).status != "queued":
-            await asyncio.to_thread(settle, run)  # its runner died, and no daemon lives
+        if not is_held(run.lock):
+            await asyncio.to_thread(settle, run)
             return
 
 

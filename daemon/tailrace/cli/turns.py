@@ -24,6 +24,7 @@ from tailrace.worker.live import entry_of
 
 if TYPE_CHECKING:
     from tailrace.core.admission import Entry
+    from tailrace.core.plan import RunFile
     from tailrace.worker.prepared import Accepted, Prepared
 
 _LOOK_S: Final = 0.1  # how often rivals are looked at
@@ -70,10 +71,7 @@ class Turns:
         """Return the live runs of the group, oldest first."""
         if new.excludes is None:
             return []
-        with contextlib.closing(SteadyIndex(self._state)) as index:  # as the folders are now
-            rows, _ = index.list(pipeline=new.pipeline, status=None, limit=_MOST, cursor=None)
-        live = [run for run in (self._state.run(row.id) for row in rows) if is_held(run.lock)]
-        entries = [entry_of(read_run_file(run)) for run in reversed(live)]
+        entries = map(entry_of, live_runs(self._state, new.pipeline))
         return [entry for entry in entries if entry.excludes == new.excludes]
 
     async def _start_in_turn(self, accepted: Accepted, new: Entry, rivals: list[Entry]) -> None:
@@ -126,6 +124,18 @@ class Turns:
         for run_id in list(self._waiting):
             await self.leave(run_id)
             self._end(self._state.run(run_id))
+
+
+def live_runs(state: StateDir, pipeline: str) -> list[RunFile]:
+    """Return a pipeline's runs that somebody executes or is about to, oldest first.
+
+    Raises:
+        OSError, msgspec.MsgspecError: one's ``run.json`` can't be read.
+    """
+    with contextlib.closing(SteadyIndex(state)) as index:  # as the folders are now
+        rows, _ = index.list(pipeline=pipeline, status=None, limit=_MOST, cursor=None)
+    live = [run for run in (state.run(row.id) for row in rows) if is_held(run.lock)]
+    return [read_run_file(run) for run in reversed(live)]
 
 
 def _let_go(accepted: Accepted, task: asyncio.Task[None]) -> None:

@@ -28,7 +28,7 @@ from tailrace.worker.lost import Fate, settle_lost
 from tailrace.worker.prepared import Accepted
 from tailrace.worker.spawn import ForkServer, ForkServerGoneError, spawn_runner
 from tailrace.worker.tasks import Tasks
-from tailrace.worker.unstarted import Reason, end_unstarted
+from tailrace.worker.unstarted import DIED, Reason, end_unstarted
 
 log = structlog.get_logger()
 
@@ -247,7 +247,6 @@ async def _to_its_end(settle: Callable[[RunDir, str | None], Fate], *arguments: 
 def _settle_dead(run: RunDir, refusal: str | None) -> Fate:
     """Settle a run whose lock is free and ours now, if it hasn't ended."""
     if read_snapshot(run).status == "queued":
-        cause = f"{lost.DIED.cause} before it started"
-        end_unstarted(run, Reason(status="error", cause=cause, cause_code="lost"))
+        end_unstarted(run, DIED)
         return Fate.ENDED
     return settle_lost(run, refusal=refusal)

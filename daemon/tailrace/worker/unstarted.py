@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from tailrace import wire
-from tailrace.core import events
+from tailrace.core import events, lost
 from tailrace.core.events import CauseCode
 from tailrace.core.walk import Verdict, last_event
 from tailrace.rundir.journal import JournalWriter
@@ -26,6 +26,11 @@ class Reason:
     cause_code: CauseCode
     by: str = ""
     control: events.Control | None = None  # who asked, where somebody did
+
+
+DIED: Final = Reason(
+    status="error", cause=f"{lost.DIED.cause} before it started", cause_code="lost"
+)
 
 
 def end_unstarted(run: RunDir, reason: Reason) -> int | None:
