@@ -105,7 +105,7 @@ def test_tokens_are_kept_as_hashes_and_end(tmp_path: Path) -> None:
     assert store.find("tr_other", now=20.0) is None
     session = store.open_session(text, now=20.0, seconds=1000)
     assert session is not None
-    assert store.find_session(session, now=50.0) == token
+    assert store.find_session(session, now=50.0) == (token, 1020.0)
     assert store.find_session(session, now=100.0) is None  # the token's end is the session's
     store.revoke("ann", now=30.0)
     assert store.find(text, now=40.0) is None

@@ -93,6 +93,7 @@ def test_what_a_step_puts_into_its_folder_is_collected_whatever_its_name(place: 
         files=[
             Collected(
                 name=name,
+                given=name,
                 bytes=len(data),
                 sha256=hashlib.sha256(data).hexdigest(),
                 media_type=media,

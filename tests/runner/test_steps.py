@@ -284,6 +284,19 @@ async def test_the_primary_artifact_may_be_named_by_a_template(state: StateDir) 
     assert done.told("summary")[0]["file_url"].endswith("/second/today.html")
 
 
+async def test_a_file_below_a_steps_own_name_is_not_its_primary_artifact(state: StateDir) -> None:
+    """Only that of the very name is, whether or not it got the step's name in front."""
+    below = 'mkdir "$TAILRACE_ARTIFACTS/a"; echo x > "$TAILRACE_ARTIFACTS/a/r.html"'
+    both = f'echo x > "$TAILRACE_ARTIFACTS/r.html"; {below}'
+    found = []
+    for make in (both, below):
+        done = await execute(state, plan_of(script("a", make, primary="r.html")))
+        found.append([a["name"] for a in done.told("artifact") if a.get("primary")])
+
+    assert found == [["r.html"], []]
+    assert done.told("notice")[0]["text"] == "artifacts.primary: no file is collected as r.html"
+
+
 async def test_a_primary_artifact_that_no_file_is_has_a_notice(state: StateDir) -> None:
     """Whether the step left others or nothing."""
     make = 'echo x > "$TAILRACE_ARTIFACTS/other.html"'

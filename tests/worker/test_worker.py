@@ -527,6 +527,7 @@ async def test_a_repeated_run_masks_what_a_step_had_asked_to_mask(yard: Yard) ->
         "      echo late-5ecret > value\n"
         "  other: {run: 'true'}\n"
         "  prints: {needs: tells, run: 'cat value; exit 1'}\n"
+        "  again: {when: \"event.kind == 'retry'\", run: 'true'}\n"
     )
     async with yard.worker() as worker:
         first = await start(worker, "late")
@@ -536,8 +537,31 @@ async def test_a_repeated_run_masks_what_a_step_had_asked_to_mask(yard: Yard) ->
         steps = (await worker.snapshot(second)).steps
         reused = {name for name, step in steps.items() if step.finished and step.finished.reused}
         assert reused == {"other"}
+        assert steps["again"].status == "success"
+        assert (await worker.snapshot(first)).steps["again"].status == "skipped"
         for run_id in (first, second):
             assert yard.state.run(run_id).log("prints", 1).read_text() == "***\n"
+
+
+async def test_a_repeated_run_has_the_outputs_that_the_first_one_had(yard: Yard) -> None:
+    """Of a secret in them only `***` was kept: the step that told it tells it again."""
+    (yard.pipelines / "outs.yaml").write_text(
+        "secrets: [TOKEN]\n"
+        "steps:\n"
+        '  tells: {run: \'echo "v=$TOKEN" >> "$TAILRACE_OUTPUT"\'}\n'
+        "  other: {run: 'echo v=open >> \"$TAILRACE_OUTPUT\"'}\n"
+        '  uses: {needs: [tells, other], run: \'test "$OUTPUT_TELLS_V" = "$TOKEN"; exit 7\'}\n'
+    )
+    async with yard.worker() as worker:
+        run_id = await start(worker, "outs")
+        assert await ended(worker, run_id) == "error"
+        for _ in range(2):
+            run_id = await worker.retry(run_id, start="failed", by="", via="", trusted=False)
+            assert await ended(worker, run_id) == "error"
+            steps = (await worker.snapshot(run_id)).steps
+            finished = {name: step.finished for name, step in steps.items() if step.finished}
+            assert {name for name, end in finished.items() if end.reused} == {"other"}
+            assert finished["uses"].returncode == 7
 
 
 async def test_a_workspace_in_use_and_a_live_run_cannot_be_repeated(yard: Yard) -> None:

@@ -14,8 +14,8 @@ def reused_steps(
 
     ``start`` is ``failed`` (all that didn't succeed run again), ``start``
     (everything does) or a step, which runs again; what needs a step that runs
-    again runs again too. *masked* are steps that told a value to mask: they tell
-    it again, since nobody else knows it, and what they left may hold it.
+    again runs again too. *masked* are steps that told a value to mask, or had
+    outputs with something to mask: nobody else knows it, so they tell it again.
 
     Raises:
         KeyError: there is no such step.

@@ -35,11 +35,14 @@ class Caller:
         return self.pipelines is None or pipeline in self.pipelines
 
 
-def caller_of_token(token: Token, how: Literal["bearer", "cookie"]) -> Caller:
-    """Return who brought that token."""
+def caller_of_token(
+    token: Token, how: Literal["bearer", "cookie"], *, until_s: float | None = None
+) -> Caller:
+    """Return who brought that token, or a cookie that stands for it until *until_s*."""
     return Caller(
-        name=token.name, scopes=token.scopes, how=how, pipelines=token.pipelines, token=token.id
-    )
+        name=token.name, scopes=token.scopes, how=how, pipelines=token.pipelines, token=token.id,
+        until_s=until_s,
+    )  # fmt: skip
 
 
 def caller_of_link(issuer: Token | None, *, until_s: float) -> Caller:

@@ -136,10 +136,10 @@ def identify(request: web.Request) -> Caller:
         if token is None:
             raise _unauthorized("the token is unknown, revoked or expired", "invalid_token")
         return auth.caller_of_token(token, "bearer")
-    if session := request.cookies.get(cookie_name(request)):
-        token = tokens.find_session(session, now=now)
-        if token is not None:
-            return auth.caller_of_token(token, "cookie")
+    session = request.cookies.get(cookie_name(request))
+    if session and (found := tokens.find_session(session, now=now)) is not None:
+        token, until_s = found
+        return auth.caller_of_token(token, "cookie", until_s=until_s)
     raise _unauthorized("send a token: Authorization: Bearer TOKEN, or open /?token=TOKEN once")
 
 

@@ -45,6 +45,7 @@ class Collected:
     """A file in the run's artifacts."""
 
     name: str  # its path below them, with slashes
+    given: str  # the name that its step gave it
     bytes: int
     sha256: str
     media_type: str
@@ -128,7 +129,7 @@ class _Store:
         self._has_ranges = True  # copy_file_range works between the two file systems
         self._buffer = memoryview(bytearray(_CHUNK))
 
-    def add(self, source: int, name: str) -> Collected:
+    def add(self, source: int, name: str, given: str) -> Collected:
         """Store the file with that descriptor under *name*, all of it or nothing.
 
         Raises:
@@ -150,7 +151,9 @@ class _Store:
             raise
         self._bytes_left -= size
         self._files_left -= 1
-        return Collected(name=name, bytes=size, sha256=sha256, media_type=media_type(name))
+        return Collected(
+            name=name, given=given, bytes=size, sha256=sha256, media_type=media_type(name)
+        )
 
     def _write(self, source: int, name: str) -> tuple[int, str]:
         folder, _, last = name.rpartition("/")
@@ -286,7 +289,7 @@ class _Collector:
         try:
             source = open_file(tree.folder(path[:-1]), path[-1])
             try:
-                stored = self._store.add(source, placed)
+                stored = self._store.add(source, placed, name)
             finally:
                 os.close(source)
         except OSError as exc:

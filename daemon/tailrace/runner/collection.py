@@ -57,8 +57,7 @@ async def collect(
         for kind, text in found.notices:
             ctx.recorder.record(events.Notice(kind=kind, text=text, step=step.id))
         for file in found.files:
-            # Where its name was taken, it has the step's in front.
-            is_primary = primary is not None and file.name in (primary, f"{step.id}/{primary}")
+            is_primary = file.given == primary
             _tell(
                 ctx,
                 events.Artifact(

@@ -295,7 +295,11 @@ class Engine:
         )
         stopping = self.ctx.walk.phase is Phase.STOPPING
         for running in self.running.values():
-            if not (stopping and running.cleans_up):  # a cancel after fail_fast leaves it its time
+            # Also one that runs already may clean up; a cancel after fail_fast leaves it its time.
+            running.cleans_up = stopping and (
+                running.cleans_up or self.ctx.walk.still_holds(running.step.id, self._evaluate)
+            )
+            if not running.cleans_up:
                 running.stop(request)
         if stopping:
             self._after(self.ctx.settings.limits.cleanup, self._cleanup_over)

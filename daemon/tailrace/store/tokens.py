@@ -192,8 +192,8 @@ class TokenStore:
         )
         return session
 
-    def find_session(self, session: str, *, now: float) -> Token | None:
-        """Return the valid token behind a session that hasn't ended."""
+    def find_session(self, session: str, *, now: float) -> tuple[Token, float] | None:
+        """Return the valid token behind a session that hasn't ended, and when that does."""
         digest = _hash(session)
         found = self._do(
             "SELECT hash, token, expires_s FROM sessions WHERE hash = ?", (digest,)
@@ -201,7 +201,7 @@ class TokenStore:
         if found is None or not hmac.compare_digest(found[0], digest) or found[2] <= now:
             return None
         token = self._by_hash(found[1])
-        return token if token is not None and token.is_valid(now) else None
+        return (token, found[2]) if token is not None and token.is_valid(now) else None
 
     def ensure_first(self, state: StateDir, *, now: float) -> str:
         """Return the token in ``<state>/token``, made where there is none.

@@ -15,6 +15,7 @@ from tailrace.core.mask_rules import MaskRules
 from tailrace.core.plan import ParamValue, Plan, RunFile, StepPlan
 from tailrace.core.ulid import new_ulid
 from tailrace.pipeline.expressions import Scope, TemplateError, render, text_of
+from tailrace.pipeline.paths import blank_event
 from tailrace.worker.submission import Repeat, Submission
 
 
@@ -30,11 +31,16 @@ def new_run_file(pipeline: str, number: int, asked: Submission | Repeat) -> RunF
         created_at=wire.timestamp(now),
         trusted=asked.trusted,
         keep_workspace=isinstance(asked, Submission) and asked.keep_workspace,
-        event=asked.event if isinstance(asked, Submission) else asked.of.event,
+        event=asked.event if isinstance(asked, Submission) else _event_again(asked.of),
         key=asked.key,
         body_sha256=asked.body_sha256,
         plan=Plan(pipeline=pipeline, steps=()),
     )
+
+
+def _event_again(old: RunFile) -> dict[str, Any]:
+    """Return what caused a repeated run: what caused *old*, unless that was just a person."""
+    return blank_event("retry") if old.event is None else old.event
 
 
 def masked_run_file(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from tailrace.core.cut import quoted
+from tailrace.core.mask import MASK
 from tailrace.core.reuse import reused_steps
 from tailrace.errors import ConflictError, InvalidInputError, Problem, UnknownError
-from tailrace.rundir.layout import StateDir
+from tailrace.rundir.layout import RunDir, StateDir
 from tailrace.rundir.snapshot import read_run_file, read_snapshot
 from tailrace.worker.submission import Repeat
 
@@ -35,7 +36,12 @@ def repeat_of(
         raise ConflictError(message, state=snapshot.status)
     statuses = {step.id: step.status for step in snapshot.steps.values()}
     try:
-        masked = [step.id for step in snapshot.steps.values() if step.masked]
+        masked = [
+            step.id
+            for step in snapshot.steps.values()
+            if step.masked
+            or _has_masked_outputs(state.run(old.reused.get(step.id, old.id)), step.id)
+        ]
         reused = reused_steps(old.plan, statuses, start=start, masked=masked)
     except KeyError:
         hint = "name a step of the run, or 'failed' or 'start'"
@@ -53,6 +59,14 @@ def repeat_of(
     )
     check_workspace(state, asked)
     return asked
+
+
+def _has_masked_outputs(run: RunDir, step: str) -> bool:
+    """Whether the outputs that a step has left aren't what it told: what was masked is gone."""
+    try:
+        return MASK in run.outputs(step).read_bytes()
+    except OSError:  # it has none, as a rule; the run that takes them over tells what is wrong
+        return False
 
 
 def check_workspace(state: StateDir, repeat: Repeat) -> None:
