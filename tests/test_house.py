@@ -56,7 +56,7 @@ MAY_IMPORT: Final = {
     "wire": {"core"},
     "pipeline": {"core", "errors"},
     "report": {"core", "errors"},
-    "agent": {"report"},
+    "agent": {"core", "report"},
     "settings_check": {"core", "errors", "settings"},
     "settings_file": {"core", "errors", "pipeline", "settings", "settings_check"},
     "client": {"core", "errors", "socket_path", "whole_file", "wire"},

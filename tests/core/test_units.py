@@ -15,6 +15,7 @@ from tailrace.core.units import (
     format_size,
     parse_duration,
     parse_size,
+    plural,
 )
 
 
@@ -107,6 +108,14 @@ def test_a_measured_size_has_one_decimal(size: int, text: str) -> None:
 def test_a_bound_reads_as_it_was_set(size: int, text: str) -> None:
     """``2G`` is 2 GiB, not 2.0 GiB."""
     assert format_bound(size) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 files"), (1, "1 file"), (2, "2 files"), (1_200, "1,200 files")]
+)
+def test_a_count_has_its_noun_in_the_form_that_fits(count: int, text: str) -> None:
+    """As every sentence for people needs it."""
+    assert plural(count, "file") == text
 
 
 @given(st.text())

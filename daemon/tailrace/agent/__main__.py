@@ -21,8 +21,9 @@ import click
 
 from tailrace.agent.narrate import Narrator
 from tailrace.agent.rules import Remark, gone_names, remarks_on, remarks_on_all
+from tailrace.core.units import plural
 from tailrace.report.change import ChangedFile, count, read_change
-from tailrace.report.findings import SEVERITIES, plural, printable
+from tailrace.report.findings import SEVERITIES, printable
 
 _MOST_READ: Final = 1 << 20  # bytes of a file
 _MOST_NAMES: Final = 50  # looked for in the repository

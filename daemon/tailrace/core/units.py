@@ -93,6 +93,11 @@ def format_bound(size: int) -> str:
     return format_size(size)
 
 
+def plural(count: int, noun: str) -> str:
+    """Return ``1 file``, ``1,200 files``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def format_usd(usd: float) -> str:
     """Return dollars for people, small amounts to two digits that count: ``$1.20``, ``$0.0042``."""
     if usd >= 0.01 or usd == 0:

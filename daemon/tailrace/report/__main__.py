@@ -17,9 +17,10 @@ from typing import Final
 import click
 import msgspec
 
+from tailrace.core.units import plural
 from tailrace.errors import InvalidInputError, Problem
 from tailrace.report.change import read_change
-from tailrace.report.findings import SEVERITIES, Result, plural, summarize
+from tailrace.report.findings import SEVERITIES, Result, summarize
 from tailrace.report.origin import read_origin
 from tailrace.report.page import write_page
 from tailrace.report.readers import READERS, read

@@ -15,6 +15,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
+from tailrace.core.units import plural
+
 Severity = Literal["high", "medium", "low"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("high", "medium", "low")
 # One undefined name outweighs a handful of unused imports, not a whole file of them.
@@ -154,11 +156,6 @@ def summarize(result: Result) -> str:
     if result.unread:
         text += f"; {plural(result.unread, 'file')} could not be read"
     return f"{result.tool}: {text}"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return ``1 file``, ``1,200 files``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def to_uri(path: str) -> str:

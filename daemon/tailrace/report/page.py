@@ -14,8 +14,9 @@ from datetime import datetime
 from html import escape
 from importlib.resources import files
 
+from tailrace.core.units import plural
 from tailrace.report import sections
-from tailrace.report.findings import SEVERITIES, Result, plural, rank_files
+from tailrace.report.findings import SEVERITIES, Result, rank_files
 from tailrace.report.origin import Origin
 
 

@@ -7,9 +7,10 @@ from datetime import datetime
 from html import escape
 from typing import Final
 
+from tailrace.core.units import plural
 from tailrace.report import sections
 from tailrace.report.change import ChangedFile, count
-from tailrace.report.findings import SEVERITIES, plural, rank_files, to_uri
+from tailrace.report.findings import SEVERITIES, rank_files, to_uri
 from tailrace.report.origin import Origin
 from tailrace.report.page import document, header
 from tailrace.report.review import Review, Source

@@ -8,6 +8,7 @@ from html import escape
 from itertools import islice
 from typing import Final
 
+from tailrace.core.units import plural
 from tailrace.report.findings import (
     SEVERITIES,
     WEIGHTS,
@@ -15,7 +16,6 @@ from tailrace.report.findings import (
     Finding,
     Result,
     Severity,
-    plural,
     to_text,
 )
 from tailrace.report.origin import Origin
