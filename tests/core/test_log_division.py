@@ -13,7 +13,7 @@ def divide(output: bytes, limit: int, size: int) -> tuple[bytes, Rest]:
     """Feed an output in pieces of that size; return what streamed, and the rest."""
     bound = LogLimit(limit)
     streamed = b"".join(bound.feed(output[at : at + size]) for at in range(0, len(output), size))
-    assert bound.kept <= min(limit // 4, MOST_KEPT) + size
+    assert bound.kept <= min(limit // 4, MOST_KEPT) + 2 * size
     return streamed, bound.rest()
 
 
@@ -39,12 +39,27 @@ def test_the_beginning_and_the_end_are_kept_by_whole_lines(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 50, 1_000])
-def test_nothing_is_left_out_where_the_end_is_near(size: int) -> None:
+@pytest.mark.parametrize("width", [2, 10, 60, 99, 101])
+@pytest.mark.parametrize("total", [76, 99, 100])
+def test_nothing_is_left_out_of_what_the_bound_has_room_for(
+    total: int, width: int, size: int
+) -> None:
     """Between three quarters and the whole of the bound it is all there, only later."""
-    output = b"0123456\n" * 12
-    streamed, rest = divide(output, 100, size)
-    assert streamed + b"".join(rest.pieces) == output
+    output = (b"0" * (width - 1) + b"\n") * total
+    streamed, rest = divide(output[:total], 100, size)
+    assert streamed + b"".join(rest.pieces) == output[:total]
     assert (rest.ending, rest.left_bytes, rest.left_lines) == (b"", 0, 0)
+
+
+def test_a_large_bound_is_used_up_though_little_of_the_end_is_kept_in_memory() -> None:
+    """The beginning streams until what is left fits into memory."""
+    limit, line = 5 * MOST_KEPT, b"0123456789abcde\n"
+    output = line * (limit // len(line))
+    streamed, rest = divide(output, limit, 1 << 16)
+    assert len(streamed) >= limit - MOST_KEPT - len(line)
+    assert streamed + b"".join(rest.pieces) == output
+    streamed, rest = divide(line + output, limit, 1 << 16)
+    assert (rest.left_bytes, rest.left_lines) == (len(line), 1)
 
 
 def test_a_line_without_end_keeps_its_beginning_and_its_end() -> None:
@@ -78,6 +93,7 @@ def test_what_is_kept_and_what_is_counted_make_the_output(
     assert output.endswith(tail)
     assert len(streamed + rest.ending + tail) <= limit + 4
     assert len(streamed) + len(rest.ending) + rest.left_bytes + len(tail) == len(output)
+    assert not rest.left_bytes or len(output) > limit
     newlines = (streamed + rest.ending + tail).count(b"\n")
     assert newlines + rest.left_lines == output.count(b"\n")
     for text in (streamed, tail):

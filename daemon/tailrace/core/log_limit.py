@@ -1,7 +1,8 @@
-"""What of an attempt's output its log gets: the first three quarters of the bound, and the end.
+"""What of an attempt's output its log gets: all that fits, else its beginning and its end.
 
-The first part streams. Of what comes then the last quarter, `MOST_KEPT` at
-most, is kept in memory, and follows when the output has ended.
+The beginning streams, up to a quarter of the bound before it, `MOST_KEPT` at
+most. Of what comes then the last bytes are kept in memory, as many as the bound
+has left, and follow when the output has ended.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-MOST_KEPT: Final = 4 << 20  # bytes
+MOST_KEPT: Final = 4 << 20  # bytes, and what a cut at the end of a line adds
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,15 @@ class Rest:
 
 
 class LogLimit:
-    """Divides one attempt's output. Holds some more than what is kept: the last piece fed."""
+    """Divides one attempt's output. Holds some more than what is kept: the last piece fed.
+
+    An output of *limit* bytes or fewer is whole in the end.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit  # bytes
-        self._room = limit * 3 // 4  # what may still stream
-        self._most = min(limit // 4, MOST_KEPT)
+        self._room = limit - min(limit // 4, MOST_KEPT)  # what may still stream
+        self._most = limit  # what didn't stream: that much of it may be kept
         self._kept: deque[bytes] = deque()
         self._size = 0
         self._left_bytes = 0
@@ -55,24 +59,24 @@ class LogLimit:
             return b""
         if len(data) <= self._room:
             self._room -= len(data)
-            self._note_end(data)
-            return data
+            return self._let_pass(data)
         cut = data.rfind(b"\n", 0, self._room) + 1
         if not cut:
             cut = _whole_character(data, self._room)
             if cut == len(data):  # it may go on in the next piece
                 self._room = 0
-                self._note_end(data)
-                return data
+                return self._let_pass(data)
         self.reached = True
-        self._note_end(data[:cut])
+        begun = self._let_pass(data[:cut])
         self._behind_newline = not self._was_open
         self._keep(data[cut:])
-        return data[:cut]
+        return begun
 
-    def _note_end(self, data: bytes) -> None:
+    def _let_pass(self, data: bytes) -> bytes:
         if data:
+            self._most = max(self._most - len(data), 0)
             self._was_open = not data.endswith(b"\n")
+        return data
 
     def _keep(self, data: bytes) -> None:
         self._kept.append(data)

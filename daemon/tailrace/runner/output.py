@@ -200,7 +200,7 @@ class Output:
     def _tell_limit(self) -> None:
         self._store(b"", final=True)  # what comes next may be left out
         text = (
-            f"three quarters of limits.log ({format_bound(self._limit.limit)}) are reached: "
+            f"limits.log ({format_bound(self._limit.limit)}) is nearly reached: "
             "what comes now isn't shown live, and only its end is kept"
         )
         self._recorder.record(Notice(kind="log_limit", text=text, step=self._step))
