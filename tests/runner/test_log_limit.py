@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runs import Execution, accept, execute, executing, plan_of, script
 from tailrace.core.plan import StepLimits
@@ -26,10 +27,11 @@ def check(done: Execution) -> bytes:
     """Events put together are the log's file, and lines jump only behind the notice."""
     raw = done.run.log("a", 1).read_bytes()
     assert done.text("a") == raw.decode("utf-8", "replace")
-    line, gap = 1, None
+    line, gap, left = 1, None, 0
     for event in done.told():
         if event["event"] == "notice" and event["kind"] == "log_limit":
-            gap = event.get("line")
+            gap = event.get("line", gap)
+            left += event.get("left_bytes", 0)
         if event["event"] == "log":
             assert event["line"] == (line if gap is None else gap)
             line, gap = event["line"] + event["text"].count("\n") + (not event.get("open")), None
@@ -39,7 +41,7 @@ def check(done: Execution) -> bytes:
         if record["event"] == "log":
             assert record["offset"] == offset
             offset += record["bytes"]
-    assert offset == len(raw) == done.finished("a")["bytes"]
+    assert offset == len(raw) == done.finished("a")["bytes"] - left
     return raw
 
 
@@ -60,10 +62,10 @@ async def test_an_output_over_its_limit_keeps_its_beginning_and_its_end(state: S
     first, second = (e for e in done.told("notice") if e["kind"] == "log_limit")
     assert first["text"].startswith("limits.log (256 KiB) is nearly reached: ")
     output = b"".join(b"%d\n" % n for n in range(1, 200_001))
-    left = f"{len(output) - len(raw)} bytes, {200_000 - len(lines)} lines"
+    left = f"{len(output) - len(raw):,} bytes, {200_000 - len(lines):,} lines"
     assert second["text"] == f"left out: {left} (limits.log)"
     ended = done.finished("a")
-    assert (ended["status"], ended["lines"]) == ("success", 200_000)
+    assert (ended["lines"], ended["bytes"]) == (200_000, len(output))
 
 
 @pytest.mark.parametrize("size", [40 * K, 60 * K, 64 * K])
@@ -82,6 +84,17 @@ async def test_a_line_over_the_limit_keeps_its_beginning_and_its_end(state: Stat
     assert raw.startswith(b"x" * 3 * K)
     assert raw.endswith(b"\ntwo\nthree")
     assert done.finished("a")["lines"] == 3
+
+
+async def test_what_is_left_out_is_counted_in_words_that_fit(state: StateDir) -> None:
+    """One byte is a byte, and one line is a line."""
+    byte = limited("head -c 1025 /dev/zero | tr '\\0' x", K)
+    (line,) = limited("seq -f %07g 129", K).steps
+    plan = plan_of(*byte.steps, replace(line, id="b"))
+    said = [e["text"] for e in (await execute(state, plan)).told("notice")]
+    assert {text for text in said if "left" in text} == {
+        "left out: 1 byte, 0 lines (limits.log)", "left out: 8 bytes, 1 line (limits.log)",
+    }  # fmt: skip
 
 
 async def test_the_settings_bound_counts_where_the_step_sets_none(state: StateDir) -> None:
@@ -138,3 +151,4 @@ async def test_an_end_that_reached_the_log_and_not_the_journal_keeps_its_number(
     assert raw.endswith(b"20000\n")
     assert done.told("log")[-1]["text"].split("\n")[-1] == "20000"
     assert done.finished("a")["lines"] == 20_000
+    assert done.finished("a")["bytes"] == sum(len(f"{n}\n") for n in range(1, 20_001))

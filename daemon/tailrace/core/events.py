@@ -287,6 +287,7 @@ class Notice(Event, frozen=True, kw_only=True, tag="notice"):
     text: str
     step: str | None = None
     line: int | UnsetType = UNSET  # ``log_limit``: what the output goes on with, after a gap
+    left_bytes: int | UnsetType = UNSET  # ``log_limit``: the gap, in bytes of output
 
 
 class Summary(Event, frozen=True, kw_only=True, tag="summary"):

@@ -25,6 +25,7 @@ class RunPast:
         self._paused_at: float | None = None
         self.slices: dict[tuple[str, int], wire.Record] = {}
         self.limited: dict[str, int | msgspec.UnsetType] = {}  # step -> the line it goes on with
+        self.left_bytes: dict[str, int] = {}  # step -> what its log doesn't have of its output
         reader = JournalReader(run, texts=False)
         try:
             while frames := reader.read():
@@ -57,8 +58,11 @@ class RunPast:
         match event:
             case events.Notice(kind="log_limit", step=str(step)):
                 self.limited[step] = event.line
+                if event.left_bytes is not msgspec.UNSET:
+                    self.left_bytes[step] = event.left_bytes
             case events.StepStarted() | events.StepFinished():
                 self.limited.pop(event.step, None)
+                self.left_bytes.pop(event.step, None)
             case _:
                 pass
 

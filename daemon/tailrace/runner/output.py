@@ -21,7 +21,7 @@ from tailrace.core.events import Notice
 from tailrace.core.lines import LineCounter
 from tailrace.core.log_limit import LogLimit
 from tailrace.core.mask import Masker
-from tailrace.core.units import format_bound
+from tailrace.core.units import format_bound, plural
 from tailrace.rundir.journal import AttemptLog
 from tailrace.runner.recorder import Recorder
 
@@ -67,6 +67,7 @@ class Output:
         self._loop = asyncio.get_running_loop()
         self._counter = LineCounter()
         self._limit = LogLimit(limit)
+        self._left_bytes = 0  # of output that the log doesn't have
         self._gathered: list[bytes] = []
         self._gathered_size = 0
         self._last_record = 0.0
@@ -80,13 +81,13 @@ class Output:
 
     @property
     def lines(self) -> int:
-        """Lines written so far."""
+        """Lines of output so far: those written, and those that ``limits.log`` left out."""
         return self._counter.lines
 
     @property
     def size(self) -> int:
-        """Bytes written to the log so far."""
-        return self._counter.offset
+        """Bytes of output so far: those written, and those that ``limits.log`` left out."""
+        return self._counter.offset + self._left_bytes
 
     @property
     def held(self) -> int:
@@ -211,12 +212,15 @@ class Output:
         self._store(rest.ending)
         if rest.left_bytes:
             self._counter.line += rest.left_lines
+            self._left_bytes = rest.left_bytes
+            left = f"{plural(rest.left_bytes, 'byte')}, {plural(rest.left_lines, 'line')}"
             self._recorder.record(
                 Notice(
                     kind="log_limit",
-                    text=f"left out: {rest.left_bytes} bytes, {rest.left_lines} lines (limits.log)",
+                    text=f"left out: {left} (limits.log)",
                     step=self._step,
                     line=self._counter.line,
+                    left_bytes=rest.left_bytes,
                 )
             )
         for data in rest.pieces:

@@ -235,7 +235,10 @@ class _Settlement:
     # ---- output that no event told of --------------------------------------------------------
 
     def _tell_rest(self, step: str, attempt: int) -> tuple[int, int]:
-        """Tell what an attempt's log holds beyond its last slice; return its lines and bytes."""
+        """Tell what an attempt's log holds beyond its last slice.
+
+        Returns the lines and bytes of its output, those that ``limits.log`` left out included.
+        """
         counter = LineCounter()
         try:
             fd = os.open(self._run.log(step, attempt), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -257,7 +260,7 @@ class _Settlement:
         if step in self._past.limited:
             text = "the end of its output, kept in memory (limits.log), is lost with its runner"
             self._record(events.Notice(kind="log_limit", text=text, step=step))
-        return counter.lines, counter.offset
+        return counter.lines, counter.offset + self._past.left_bytes.get(step, 0)
 
     def _tell(self, step: str, attempt: int, piece: Slice | None) -> None:
         if piece is not None:
