@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
+from mechanisms import MECHANISMS, require_mechanism
 from runs import accept, eventually, executing, plan_of, processes_of, script
 from tailrace import wire
 from tailrace.core.plan import AskAction, Retry, StepPlan
@@ -88,6 +91,26 @@ async def test_a_cancel_ends_a_paused_run_with_its_grace(state: StateDir) -> Non
     assert execution.finished("work")["kill"]["forced"] == 0
     assert execution.told()[-1]["event"] == "aborted"
     assert processes_of(run) == []
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+async def test_a_step_that_is_cancelled_in_a_paused_run_has_its_grace(
+    state: StateDir, mechanism: str
+) -> None:
+    """It handles SIGTERM and ends, and nothing has to be forced."""
+    require_mechanism(mechanism)
+    work = script("work", "trap 'echo bye; exit 0' TERM; echo on; while :; do sleep 0.02; done")
+    run = accept(state, plan_of(work))
+    settings = {"limits": {"containment": mechanism}}
+    async with executing(run, settings=settings) as execution:
+        await execution.until("log", step="work")
+        await execution.send("pause")
+        await execution.send("cancel_step", step="work")
+        await execution.wait()
+
+    assert execution.text("work").endswith("bye\n")
+    assert execution.finished("work")["returncode"] == 0
+    assert execution.finished("work")["kill"]["forced"] == 0
 
 
 async def test_a_failure_that_ends_a_pause_is_nobody_s_resume(state: StateDir) -> None:

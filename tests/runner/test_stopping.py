@@ -13,6 +13,7 @@ from typing import Any, cast, get_args, get_type_hints
 import pytest
 
 from mechanisms import MECHANISMS, require_mechanism
+from programs import require
 from runs import (
     accept,
     command,
@@ -335,6 +336,70 @@ async def test_a_cancel_leaves_no_process_of_any_tree(
     # The last is found at the run's end only, where nothing holds it together.
     await eventually(lambda: look([mark])[mark.text] == [])
     assert cgroups_of(run.id) == []
+
+
+def _held_by(mechanism: str, sandbox: str) -> dict[str, Any]:
+    """The settings for a mechanism; skips where it, or the sandbox, doesn't work."""
+    require_mechanism(mechanism)
+    if sandbox == "required":
+        require("bwrap")
+    return {"limits": {"containment": mechanism}}
+
+
+@pytest.mark.parametrize("sandbox", ["off", "required"])
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+async def test_a_kill_report_counts_the_processes_of_the_step_alone(
+    state: StateDir, mechanism: str, sandbox: str
+) -> None:
+    """A shell and its child that are deaf to SIGTERM are two, whatever holds them together."""
+    settings = _held_by(mechanism, sandbox)
+    deaf = script(
+        "deaf", "trap '' TERM; sleep 600 & echo ready; wait", sandbox=sandbox, grace_ms=100
+    )
+    run = accept(state, plan_of(deaf))
+    async with executing(run, settings=settings) as execution:
+        await execution.until("log", step="deaf", text="ready")
+        await execution.send("cancel")
+        await execution.wait()
+
+    kill = execution.finished("deaf")["kill"]
+    assert (kill["signalled"], kill["forced"], kill["survivors"]) == (2, 2, [])
+
+
+@pytest.mark.parametrize("sandbox", ["off", "required"])
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+async def test_a_step_that_is_stopped_while_it_starts_needs_no_force(
+    state: StateDir, mechanism: str, sandbox: str
+) -> None:
+    """Where bubblewrap comes before it, SIGTERM is for the step all the same, once it is there."""
+    settings = _held_by(mechanism, sandbox)
+    names = [f"sleep-{n}" for n in range(8)]
+    steps = [command(name, "sleep", "600", sandbox=sandbox) for name in names]
+    run = accept(state, plan_of(*steps))
+    async with executing(run, settings=settings) as execution:
+        await execution.until("step_started", step=names[-1])
+        await execution.send("cancel")
+        await execution.wait()
+
+    for name in names:
+        finished = execution.finished(name)
+        assert (finished["returncode"], finished["kill"]["forced"]) == (-signal.SIGTERM, 0)
+
+
+@pytest.mark.parametrize("sandbox", ["off", "required"])
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+async def test_only_steps_that_leave_processes_behind_are_told_of(
+    state: StateDir, mechanism: str, sandbox: str
+) -> None:
+    """Bubblewrap's own end a moment after the step's, and are no leftover."""
+    settings = _held_by(mechanism, sandbox)
+    clean = [script(f"clean-{n}", f"exit {n % 2}", sandbox=sandbox) for n in range(24)]
+    messy = script("messy", "sleep 600 & exit 0", sandbox=sandbox)
+    done = await execute(state, plan_of(*clean, messy), settings=settings)
+
+    assert [(notice["step"], notice["text"]) for notice in done.told("notice")] == [
+        ("messy", "1 process outlived the step and had to be ended")
+    ]
 
 
 @pytest.mark.parametrize("mechanism", ["cgroup", "pidns"])

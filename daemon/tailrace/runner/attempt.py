@@ -40,7 +40,7 @@ from tailrace.runner.narration import Narration
 from tailrace.runner.output import Output
 from tailrace.runner.places import Places, make_places
 from tailrace.runner.result import AttemptResult, StopRequest, timed_out
-from tailrace.runner.sandbox import OVERHEAD, Sandbox, SandboxedEnd, bubblewrap_for, view_of
+from tailrace.runner.sandbox import Sandbox, SandboxedEnd, bubblewrap_for, view_of
 from tailrace.runner.step_progress import StepProgress
 
 _SHOWN: Final = 5  # names in a notice
@@ -401,9 +401,9 @@ class Attempt:
     # ---- afterwards --------------------------------------------------------------------------
 
     def _tell_leftovers(self, kill: Kill) -> None:
-        count = max(kill.signalled, kill.forced)
-        if self._sandbox is not None:
-            count = max(count - OVERHEAD, 1)
+        count = max(kill.signalled, kill.forced, len(kill.survivors))
+        if not count:  # they were just ending by themselves, as bubblewrap's do behind the step's
+            return
         text = f"{count} process{'' if count == 1 else 'es'} outlived the step and had to be ended"
         if kill.survivors:
             names = ", ".join(f"{item.pid} ({item.cmd})" for item in kill.survivors)

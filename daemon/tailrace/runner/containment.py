@@ -9,6 +9,8 @@ its own, with the trees below them. Alone that is called ``weak``: a process tha
 wipes its environment, leaves its session and loses its parent is found at the
 run's end only. Not so in a PID namespace: its init is below the leader or an
 orphan of that kind, everything in it is below its init, and all die with that.
+Bubblewrap's own two processes, the leader and that init, are members, and are
+signalled and counted as none of the step's.
 """
 
 from __future__ import annotations
@@ -116,7 +118,7 @@ class Containment:
                 os.kill(pid, signal.SIGCONT)
 
     async def stop(self, *, grace_s: float) -> Kill:
-        """End the attempt's processes: SIGTERM to all, *grace_s*, then SIGKILL to all.
+        """End the attempt's processes: SIGTERM to the step's, *grace_s*, then SIGKILL to all.
 
         With a *grace_s* of 0 they are killed at once. Returns once none is left, or
         none could be killed for some seconds; the leader is reaped by then.
@@ -126,8 +128,9 @@ class Containment:
         signalled = 0
         try:
             if grace_s:
+                await self._wait_begun(grace_s)
                 signalled = self._ask_to_end()
-                await self._wait_gone(grace_s)
+                await self._wait_gone(grace_s - (time.monotonic() - began))
         finally:
             forced = self._kill_all()
         left, again = await self._look_again()
@@ -140,24 +143,46 @@ class Containment:
             duration_ms=round((time.monotonic() - began) * 1000),
         )
 
+    async def _wait_begun(self, timeout_s: float) -> None:
+        """Wait until bubblewrap has started the step: what isn't there yet can't be asked."""
+        deadline = time.monotonic() + timeout_s
+        while self._is_beginning() and time.monotonic() < deadline:
+            self.thaw()  # it may have been frozen before it got there
+            await asyncio.sleep(0.002)
+
+    def _is_beginning(self) -> bool:
+        """Whether bubblewrap is there, and nothing of the step."""
+        leader = self._leader
+        alone = leader.in_namespace and leader.returncode is None
+        return alone and not self._of_step(self.members())
+
     def _ask_to_end(self) -> int:
-        """Send SIGTERM to the group, and to members that left it; return how many there were."""
+        """Send SIGTERM to the group, and to members that left it; return how many there were.
+
+        Bubblewrap and its init don't get it: they end with the last of the others.
+        """
         members = self.members()
-        if self._leader.is_wrapped:  # bubblewrap and its init end with the last of the others
-            wrapper = {self._leader.pid, *children(self._leader.pid)}
-            members = [pid for pid in members if pid not in wrapper]
-        else:
+        asked = self._of_step(members)
+        wrapped = self._leader.in_namespace
+        if not wrapped:
             self._leader.signal_group(signal.SIGTERM)
-        for pid in members:
+        for pid in asked:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                if self._leader.is_wrapped or os.getpgid(pid) != self._leader.pid:
+                if wrapped or os.getpgid(pid) != self._leader.pid:
                     os.kill(pid, signal.SIGTERM)
         if self._leader.group is not None:
             self._leader.group.thaw()
-        for pid in members:  # a stopped one can't handle it otherwise
+        for pid in members:  # a stopped one can't handle it, and a stopped init reaps nobody
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGCONT)
-        return len(members)
+        return len(asked)
+
+    def _of_step(self, pids: list[int]) -> list[int]:
+        """Leave out bubblewrap's own processes, and in a namespace those that are gone by now."""
+        if not self._leader.in_namespace:
+            return pids
+        depth = len(_namespace_pids(os.getpid())) + 1
+        return [pid for pid in pids if _is_inside(pid, depth)]
 
     def release(self) -> None:
         """Remove the attempt's cgroup, once `stop` has ended its processes or none was left.
@@ -203,20 +228,26 @@ class Containment:
             pause = min(pause * 1.5, 0.05)
 
     def _kill_all(self) -> int:
-        """Kill all members, again until a look finds none new; return how many there were."""
-        before = len(self._killed)
+        """Kill all members, again until a look finds none new; return how many were the step's."""
+        count = 0
         if self._leader.group is not None:
-            self._killed.update(self.members())
+            count += len(self._of_step(self._new_members()))
             self._leader.group.kill()
         for _ in range(_KILL_ROUNDS):
-            new = [pid for pid in self.members() if pid not in self._killed]
+            new = self._new_members()
             if not new:
                 break
+            count += len(self._of_step(new))  # while /proc still tells what they are
             for pid in new:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
-            self._killed.update(new)
-        return len(self._killed) - before
+        return count
+
+    def _new_members(self) -> list[int]:
+        """Return the members that this hasn't returned before."""
+        new = [pid for pid in self.members() if pid not in self._killed]
+        self._killed.update(new)
+        return new
 
 
 async def end_descendants() -> None:
@@ -263,6 +294,20 @@ def _tree(root: int) -> Iterator[int]:
         pid = waiting.pop()
         yield pid
         waiting += children(pid)
+
+
+def _is_inside(pid: int, depth: int) -> bool:
+    """Whether a process lives in the PID namespace that is *depth* deep, and isn't its init."""
+    there = _namespace_pids(pid)
+    # An init further down is that of a namespace which the step has made.
+    return len(there) > depth or (len(there) == depth and there[-1] != b"1")
+
+
+def _namespace_pids(pid: int) -> list[bytes]:
+    """Return its pid in each namespace, ours first; [] where it is gone (proc(5), ``NSpid``)."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
+        return file.read().partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
+    return []
 
 
 def is_alive(pid: int) -> bool:

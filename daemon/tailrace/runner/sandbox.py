@@ -38,7 +38,6 @@ from tailrace.runner.environment import base_environment
 from tailrace.runner.invocation import RefusedStepError
 from tailrace.runner.places import Places
 
-OVERHEAD: Final = 2  # processes of the sandbox itself: bwrap outside, the entry process inside
 _KILLED: Final = 128 + signal.SIGKILL  # as bwrap tells it
 _TMP: Final = Path("/tmp")  # noqa: S108 - a private one
 _MOST_STATUS: Final = 4096  # bytes; a step that traces PID 1 could write there, too
