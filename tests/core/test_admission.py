@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,6 +89,14 @@ def test_a_run_that_skips_on_conflict_is_not_made(running: str, queued: str) -> 
     found = place(entry("2:g?"), entries(running), entries(queued), max_runs=4)
     assert found.skip
     assert found.reason == "p/1 of group 'g' is not done"
+
+
+def test_the_group_of_all_runs_has_no_name_to_tell() -> None:
+    """A pipeline whose ``concurrency`` names no group: its text is empty."""
+    first, new = (Entry(run_id=n, ref=f"p/{n}", pipeline="p", group="") for n in "12")
+    skips = replace(new, on_conflict="skip")
+    assert place(new, [first], [], max_runs=4).reason == "waits for p/1"
+    assert place(skips, [first], [], max_runs=4).reason == "p/1 is not done"
 
 
 def test_groups_are_per_pipeline() -> None:

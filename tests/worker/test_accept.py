@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mcp_server import command
+from runs import read_events
 from tailrace.bubblewrap import UnusableError
 from tailrace.core.ulid import is_ulid
 from tailrace.errors import InvalidInputError, UnavailableError, UnknownError
@@ -169,6 +170,20 @@ def test_a_param_that_holds_a_secret_is_masked_on_disk_and_handed_over(yard: Yar
     written = on_disk(yard.state)
     assert b"pa55-w0rd" not in written
     assert SECRET.encode() not in written
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "group"), [("{}", None), ("{group: one}", "one"), ("{group: ''}", None)]
+)
+def test_a_run_is_queued_in_the_group_that_its_pipeline_names(
+    yard: Yard, concurrency: str, group: str | None
+) -> None:
+    """One without a name is told as none, though all its runs exclude each other."""
+    yard.pipeline("hello", concurrency=concurrency)
+    accepted = accept(yard.acceptor(), "hello")
+    (queued,) = (item for item in read_events(accepted.run) if item["event"] == "queued")
+    assert queued["group"] == group
+    assert accepted.run_file.plan.group == (group or "")
 
 
 @pytest.mark.parametrize(

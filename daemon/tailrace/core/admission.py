@@ -19,7 +19,7 @@ class Entry:
     run_id: str
     ref: str
     pipeline: str
-    group: str | None = None  # groups are per pipeline; None: it excludes nobody
+    group: str | None = None  # per pipeline; "": all its runs; None: it excludes nobody
     on_conflict: Literal["queue", "cancel-running", "skip"] = "queue"
     waits: bool = False  # it runs, and all that runs of it waits for people: it holds no place
 
@@ -89,9 +89,7 @@ def place(new: Entry, running: Sequence[Entry], queued: Sequence[Entry], *, max_
     rivals = [run for run in (*running, *queued) if run.excludes is not None]
     rivals = [run for run in rivals if run.excludes == new.excludes]
     if rivals and new.on_conflict == "skip":
-        return Place(
-            position=0, skip=True, reason=f"{rivals[0].ref} of group '{new.group}' is not done"
-        )
+        return Place(position=0, skip=True, reason=f"{rivals[0].ref}{_of_group(new)} is not done")
     decision = decide(running, [*queued, new], max_runs=max_runs)
     if new.run_id in decision.start:
         return Place(position=0)
@@ -99,9 +97,13 @@ def place(new: Entry, running: Sequence[Entry], queued: Sequence[Entry], *, max_
     ahead = sum(run.run_id not in leaving for run in queued)
     if rivals:
         verb = "replaces" if new.on_conflict == "cancel-running" else "waits for"
-        reason = f"{verb} {rivals[-1].ref} of group '{new.group}'"
+        reason = f"{verb} {rivals[-1].ref}{_of_group(new)}"
     elif ahead:
         reason = f"{ahead} {'run is' if ahead == 1 else 'runs are'} ahead"
     else:
         reason = f"{len(running)} running, the most at once is {max_runs} (max_runs)"
     return Place(position=ahead + 1, reason=reason)
+
+
+def _of_group(entry: Entry) -> str:
+    return f" of group '{entry.group}'" if entry.group else ""

@@ -70,7 +70,8 @@ class Prepared:
         Raises:
             UnavailableError: the state folder can't be written; nothing is left of the run.
         """
-        queued = events.Queued(position=position, reason=reason, group=self.run_file.plan.group)
+        group = self.run_file.plan.group or None  # without a text: all runs of the pipeline
+        queued = events.Queued(position=position, reason=reason, group=group)
         first = [self._plan_event, msgspec.to_builtins(queued)]  # both masked
         try:
             self._counter.take()
