@@ -440,15 +440,25 @@ async def test_a_mechanism_that_is_weaker_than_asked_for_is_told(
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 async def test_an_end_reads_the_same_in_every_mechanism(state: StateDir, mechanism: str) -> None:
-    """Exit status, death by signal, and a program that isn't there."""
+    """Exit status, death by signal, and a program that isn't there or can't be executed."""
     require_mechanism(mechanism)
-    steps = (script("three", "exit 3"), script("died", "kill -SEGV $$"), command("none", "nope"))
+    steps = (
+        script("three", "exit 3"), script("died", "kill -SEGV $$"), command("none", "nope"),
+        command("text", "/etc/passwd"), command("folder", "/etc"),
+        command("within", "/etc/passwd/x"),
+    )  # fmt: skip
     done = await execute(state, plan_of(*steps), settings={"limits": {"containment": mechanism}})
 
     assert done.finished("three")["returncode"] == 3
     died = done.finished("died")
     assert (died["returncode"], died["signal"]) == (-signal.SIGSEGV, "SIGSEGV")
-    assert done.finished("none")["cause"] == "could not start 'nope': No such file or directory"
+    for step, cause in {
+        "none": "could not start 'nope': No such file or directory",
+        "text": "could not start '/etc/passwd': Permission denied",
+        "folder": "could not start '/etc': Permission denied",
+        "within": "could not start '/etc/passwd/x': Not a directory",
+    }.items():
+        assert done.finished(step)["cause"] == cause
     assert cgroups_of(done.run.id) == []
 
 

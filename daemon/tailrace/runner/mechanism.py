@@ -6,8 +6,9 @@ bubblewrap, else the process group with what `tailrace.runner.containment` finds
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
+import stat
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -110,6 +111,21 @@ def _probe_bubblewrap() -> None:
 
 
 def _check_program(name: str, cwd: Path, env: Mapping[str, str]) -> None:
-    path = os.pathsep.join(os.get_exec_path(dict(env)))
-    if shutil.which(cwd / name if "/" in name else name, path=path) is None:
-        raise FileNotFoundError(2, os.strerror(2), name)
+    """Raise the OSError of execvp(3) where it would find no file, or none to execute."""
+    why = errno.ENOENT
+    for folder in [""] if "/" in name else os.get_exec_path(dict(env)):
+        error = _why_not_executable(Path(cwd, folder, name))
+        if not error:
+            return
+        if why in (errno.ENOENT, errno.ENOTDIR):  # what is there and can't be executed says more
+            why = error
+    raise OSError(why, os.strerror(why), name)
+
+
+def _why_not_executable(path: Path) -> int:
+    """Return the errno that execve(2) has for a path, 0 where it may work."""
+    try:
+        is_file = stat.S_ISREG(path.stat().st_mode)
+    except OSError as exc:
+        return exc.errno or errno.ENOENT
+    return 0 if is_file and os.access(path, os.X_OK) else errno.EACCES
