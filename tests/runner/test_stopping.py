@@ -83,30 +83,6 @@ async def test_steps_for_cleaning_up_run_after_a_cancel_and_a_second_one_ends_th
     assert execution.told()[-1]["event"] == "aborted"
 
 
-async def test_a_step_that_cleans_up_already_goes_on_after_a_cancel(state: StateDir) -> None:
-    """Its condition holds as it did, so it has the time for that; a second cancel ends it."""
-    steps = (
-        script("work", "exit 1"),
-        script("quick", "echo on; until [ -e go ]; do sleep 0.02; done", "work", when="always()"),
-        script("tidy", SLEEPS, "work", when="failure()"),
-        script("else", SLEEPS, when="!cancelled()"),
-    )
-    run = accept(state, plan_of(*steps))
-    async with executing(run) as execution:
-        for name in ("quick", "tidy", "else"):
-            await execution.until("log", step=name)
-        await execution.send("cancel")
-        await execution.until("step_finished", step="else")
-        (state.workspace(run.id) / "go").touch()
-        await execution.until("step_finished", step="quick")
-        assert execution.snapshot().steps["tidy"].status == "running"
-        await execution.send("cancel")
-        await execution.wait()
-
-    ends = {name: execution.finished(name)["status"] for name in ("quick", "tidy", "else")}
-    assert ends == {"quick": "success", "tidy": "aborted", "else": "aborted"}
-
-
 async def test_a_cancel_of_cleaning_up_after_a_timeout_is_told_as_that(state: StateDir) -> None:
     """The run stays one that timed out; another cancel changes nothing."""
     stubborn = "trap '' TERM; " + SLEEPS

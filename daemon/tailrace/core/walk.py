@@ -6,8 +6,8 @@ it hands in, because they need outputs and an expression engine.
 
 A walk has three phases. *walking*: steps start as their needs allow.
 *stopping*: after a cancel, the run's timeout, the end of its budget or
-``fail_fast`` no step starts, or goes on, but those whose ``when`` names a status
-function that still holds; their time is bounded by ``limits.cleanup``. *ending*: after
+``fail_fast`` no step starts but those whose ``when`` names a status function
+that still holds; their time is bounded by ``limits.cleanup``. *ending*: after
 a second cancel, or when that time is over, nothing starts any more.
 """
 
@@ -227,14 +227,6 @@ class Walk:
                 self._states[step.id].status = "running"
             decisions.append(decision)
         return decisions
-
-    def still_holds(self, step: str, evaluate: Evaluate) -> bool:
-        """Whether the ``when`` of a running step holds also now that the run is being stopped."""
-        plan = self._plan.step(step)
-        try:
-            return evaluate(plan, self._functions(plan))
-        except ConditionFailedError:
-            return False
 
     def _is_decided(self, step: StepPlan) -> bool:
         """Whether all that the step waits for has ended, also behind what ended early."""

@@ -295,11 +295,7 @@ class Engine:
         )
         stopping = self.ctx.walk.phase is Phase.STOPPING
         for running in self.running.values():
-            # Also one that runs already may clean up; a cancel after fail_fast leaves it its time.
-            running.cleans_up = stopping and (
-                running.cleans_up or self.ctx.walk.still_holds(running.step.id, self._evaluate)
-            )
-            if not running.cleans_up:
+            if not (stopping and running.cleans_up):  # a cancel after fail_fast leaves it its time
                 running.stop(request)
         if stopping:
             self._after(self.ctx.settings.limits.cleanup, self._cleanup_over)

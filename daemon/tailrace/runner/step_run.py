@@ -44,7 +44,7 @@ class StepRun:
         is_paused: Callable[[], bool],
     ) -> None:
         self._ctx, self.step, self.label = ctx, step, label
-        self.cleans_up = cleans_up  # it goes on although the run is being stopped
+        self.cleans_up = cleans_up  # it started while the run was stopping already
         self._is_paused = is_paused
         self.attempt: Attempt | Ask | None = None  # while it runs, or waits for a slot
         self._progress = StepProgress(self._tell_progress)
