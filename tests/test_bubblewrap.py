@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from programs import require
+from runs import eventually
 from tailrace import bubblewrap
-from tailrace.bubblewrap import Bind, UnusableError, find_bubblewrap, system_binds, system_options
+from tailrace.bubblewrap import (
+    Bind,
+    UnusableError,
+    find_bubblewrap,
+    run_to_end,
+    system_binds,
+    system_options,
+)
+from tailrace.runner.containment import is_alive
 
 
 def seen(options: list[str], kind: str) -> list[str]:
@@ -145,3 +155,12 @@ def test_bubblewrap_is_tried_out_once(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert find_bubblewrap() is found
+
+
+async def test_nothing_is_left_of_a_trial_that_does_not_end() -> None:
+    """Nobody waits for what holds its output, and no Ctrl-C of a terminal reaches it."""
+    with pytest.raises(subprocess.TimeoutExpired) as caught:
+        run_to_end(["sh", "-c", "sleep 600 & ps -o sid= -p $$; echo $$ $!"], timeout_s=0.5)
+    session, leader, left = map(int, (caught.value.stdout or b"").split())
+    assert session == leader
+    await eventually(lambda: not is_alive(left))

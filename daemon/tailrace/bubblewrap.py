@@ -7,8 +7,10 @@ tells why.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -101,11 +103,7 @@ def _try_out() -> Bubblewrap:
         options = [*bubblewrap.start(network=False), *begin, *end]
         probe = [sys.executable, "-I", "-S", "-c", "print('works')"]
         try:
-            done = subprocess.run(
-                [program, *options, "--", *probe],
-                env={}, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, check=False,
-                timeout=_PATIENCE_S,
-            )  # fmt: skip
+            done = run_to_end([program, *options, "--", *probe], env={})
         except (OSError, subprocess.TimeoutExpired) as exc:
             said = said or str(exc)
             continue
@@ -115,6 +113,31 @@ def _try_out() -> Bubblewrap:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
         said = said or (lines[-1] if lines else f"exit status {done.returncode}")
     raise UnusableError(f"bubblewrap doesn't work here ({said})", _hint(_switches()))
+
+
+def run_to_end(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout_s: float = _PATIENCE_S
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command that begins with bubblewrap; nothing of it is left when this returns. Blocks.
+
+    In a session of its own: a Ctrl-C that kills bubblewrap while it begins
+    leaves its child waiting for it for ever, and whoever reads the output too.
+
+    Raises:
+        OSError: it can't be started.
+        subprocess.TimeoutExpired: it took more than *timeout_s*.
+    """
+    with subprocess.Popen(
+        argv, env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
 
 def _switches() -> dict[str, str]:

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tailrace import cgroup
+from tailrace.bubblewrap import run_to_end
 from tailrace.runner.launcher import Launcher
 from tailrace.runner.process import Leader, start
 
 Name = Literal["cgroup", "pidns", "process_group"]
 
 _CHOICES: Final[tuple[Name, ...]] = ("cgroup", "pidns", "process_group")
-_BWRAP: Final = ("bwrap", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc", "--")
 _PROBE_S: Final = 5.0
+_BWRAP: Final = ("bwrap", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc", "--")
 
 
 class Mechanism:
@@ -100,10 +101,7 @@ def choose(asked: Literal["auto", "cgroup", "pidns", "process_group"], run_id: s
 def _probe_bubblewrap() -> None:
     """Raise an OSError where bubblewrap can't make a PID namespace."""
     try:
-        done = subprocess.run(
-            [*_BWRAP, "true"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_S,
-            check=False,
-        )  # fmt: skip
+        done = run_to_end([*_BWRAP, "true"], timeout_s=_PROBE_S)
     except subprocess.TimeoutExpired:
         raise OSError("bubblewrap doesn't answer") from None
     if done.returncode:
