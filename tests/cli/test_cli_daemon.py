@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -205,6 +206,36 @@ async def test_ctrl_c_cancels_a_daemons_run(daemon: Daemon) -> None:
     _, stderr = await process.communicate()
     assert process.returncode == 4
     assert b"cancelling" in stderr
+
+
+async def test_a_ctrl_c_while_the_daemon_is_away_cancels_once_it_is_back(tmp_path: Path) -> None:
+    """Whoever watches it over the daemon doesn't reach the run meanwhile, and says so."""
+    async with serving(tmp_path, PIPELINES) as first:
+        process = await Calls(first, by_url=False).begin("run", "slow")
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert await process.stdout.readline() == b"a | waiting\n"
+        first.process.kill()
+        await first.process.wait()
+        process.send_signal(signal.SIGINT)
+        await process.stderr.readuntil(b"The run isn't cancelled yet.\n")
+        async with serving(tmp_path, PIPELINES) as second:
+            await process.communicate()
+            (run,) = (await second.get("/runs"))["runs"]
+    assert (process.returncode, run["status"]) == (4, "aborted")
+
+
+async def test_a_daemon_that_hangs_is_told_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked once: asked again, it would hang again."""
+    monkeypatch.setattr("tailrace.client.client._ANSWER_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        async with Client(f"http://127.0.0.1:{server.getsockname()[1]}") as client:
+            with pytest.raises(UnreachableError, match="doesn't answer within"):
+                await client.page()
+        server.setblocking(False)
+        server.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 async def test_a_relative_repository_is_named_from_where_we_stand(

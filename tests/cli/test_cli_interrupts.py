@@ -74,6 +74,25 @@ def test_a_detached_run_that_waits_for_its_turn_can_be_cancelled(
     assert site.tailrace("show", "grp/1", "--json").stdout.count('"status":"running"') == 2
 
 
+def test_a_run_that_nobody_starts_any_more_is_told_and_can_be_cancelled(site: Site) -> None:
+    """Who waited with it was killed, and no daemon runs that would go on with it."""
+    site.pipeline("grp", GROUP)
+    assert site.tailrace("run", "grp", "--detach").stdout == "grp/1\n"
+    process = site.begin("run", "grp", "--detach")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "grp/2\n"
+    waiting = site.tailrace("cancel", "grp/2")
+    assert (waiting.returncode, "waits for its group in another `tailrace`" in waiting.stderr) == (
+        2, True,
+    )  # fmt: skip
+    process.kill()
+    process.communicate()
+    told = site.tailrace("tail", "grp/2")
+    assert (told.returncode, "grp/2 is queued, and nobody executes it" in told.stderr) == (2, True)
+    assert [site.tailrace("cancel", ref).returncode for ref in ("grp/2", "grp/1")] == [0, 0]
+    site.tailrace("tail", "grp/1")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_counts_also_where_nobody_reads_what_is_said(
     site: Site, number: signal.Signals

@@ -142,8 +142,11 @@ def test_what_a_dead_acceptor_left_is_removed_and_a_live_ones_is_not(yard: Yard)
     held = accepted.run.path.rename(yard.state.runs / f".new-{accepted.run.id}")
     dead = yard.state.runs / ".new-dead"
     dead.mkdir()
+    os.utime(dead, (0, 0))
+    begun = yard.state.runs / ".new-begun"  # its maker takes the lock next
+    begun.mkdir()
     remove_unfinished(yard.state)
-    assert held.exists()
+    assert (held.exists(), begun.exists()) == (True, True)
     assert not dead.exists()
     os.close(accepted.lock_fd)
     remove_unfinished(yard.state)

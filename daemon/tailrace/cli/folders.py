@@ -15,6 +15,7 @@ import msgspec
 from tailrace import wire
 from tailrace.cli.journal import journal_events
 from tailrace.cli.source import Asked
+from tailrace.core.admission import WAITS_ELSEWHERE
 from tailrace.core.events import Control
 from tailrace.core.units import parse_duration
 from tailrace.errors import (
@@ -270,9 +271,11 @@ class Folders:
 
     # ---- steering ----------------------------------------------------------------------------
 
-    async def cancel(self, run_id: str, reason: str | None = None) -> None:
+    async def cancel(
+        self, run_id: str, reason: str | None = None, *, key: str | None = None
+    ) -> None:
         """Ask the runner to cancel."""
-        command = wire.Command(command="cancel", reason=reason)
+        command = wire.Command(command="cancel", id=key, reason=reason)
         run = self._state.run(run_id)
         if self._turns is not None and await self._turns.leave(run_id):
             await asyncio.to_thread(_end, run, reason)
@@ -380,7 +383,7 @@ def _no_runner(run: RunDir, exc: Exception) -> TailraceError:
         return ConflictError(f"{ref} has ended: {snapshot.status}", state=snapshot.status)
     if is_held(run.lock):
         if snapshot.status == "queued":
-            return TailraceError(f"{ref} waits for its group in another `tailrace`; stop that one")
+            return ConflictError(f"{ref} {WAITS_ELSEWHERE}", state=snapshot.status)
         return TailraceError(f"the runner of {ref} doesn't answer: {exc}")
     what = "is queued, and no daemon runs" if snapshot.status == "queued" else "lost its runner"
     return NoRunnerError(f"{ref} {what}", state=snapshot.status)

@@ -8,6 +8,7 @@ import functools
 import os
 import signal
 import sys
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -19,13 +20,14 @@ from tailrace.cli.line_questions import LineQuestions
 from tailrace.cli.output import JsonLines, PlainLines, Show, has_colours, is_terminal, say
 from tailrace.cli.source import Source
 from tailrace.core.events import Summary
-from tailrace.errors import TailraceError
+from tailrace.errors import TailraceError, UnreachableError
 
 if TYPE_CHECKING:
     from tailrace.cli.terminal import Terminal
 
 HINT: Final = "Ctrl-C cancels the run"
 _CANCELLING: Final = "cancelling; Ctrl-C again leaves the run to itself"
+_AGAIN_S: Final = 0.3  # until a cancel that reached nobody is sent again
 _HEARD_S: Final = 2.0  # how long a second Ctrl-C waits for the cancel to reach the run
 
 
@@ -160,12 +162,22 @@ class Interrupts:
             self._last = loop.create_task(self._leave_soon(self._task), name="leave")
 
     async def _cancel(self) -> None:
+        """Cancel the run, as long as it takes to reach who can: the watching ends before us."""
         self._tell(_CANCELLING)
-        run_id = await self._run_id
-        try:
-            await self._source.cancel(run_id)
-        except TailraceError as exc:
-            self._tell(str(exc))
+        run_id, key, told = await self._run_id, uuid.uuid4().hex, False
+        while True:
+            try:
+                await self._source.cancel(run_id, key=key)
+            except UnreachableError as exc:
+                if not told:
+                    self._tell(f"{exc} The run isn't cancelled yet.")
+                    told = True
+                await asyncio.sleep(_AGAIN_S)
+            except TailraceError as exc:
+                self._tell(str(exc))
+                return
+            else:
+                return
 
     async def _leave_soon(self, first: asyncio.Task[None]) -> None:
         await asyncio.wait({first}, timeout=_HEARD_S)

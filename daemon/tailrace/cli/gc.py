@@ -56,11 +56,14 @@ def gc(dry_run: bool) -> None:
 
 def _sweep(dry_run: bool) -> Sweep:
     from tailrace.store.steady import SteadyIndex
+    from tailrace.worker.folder import remove_unfinished
     from tailrace.worker.retention import Keeper
 
     session = current()
     state = session.own_state()
     index = SteadyIndex(state)
+    if not dry_run:
+        remove_unfinished(state)  # of command lines that were killed while they made a run
     try:
         done = Keeper(state).sweep(
             index.outlines(), session.settings.retention, now_s=time.time(), dry_run=dry_run,

@@ -8,15 +8,17 @@ from collections.abc import AsyncGenerator, Callable
 
 from tailrace import wire
 from tailrace.core.events import LAST_EVENTS
-from tailrace.errors import UnknownError
+from tailrace.errors import ConflictError, UnknownError
 from tailrace.rundir.changes import Changes
 from tailrace.rundir.journal import JournalReader
 from tailrace.rundir.layout import RunDir
 from tailrace.rundir.lock import is_held
 from tailrace.rundir.places import last_lines, tail_frames
+from tailrace.rundir.snapshot import read_snapshot
 
 _CHUNK = 1 << 18
 _LOOK_S = 1.0  # how often the lock is looked at while the journal is still
+_LOOKS = 5  # at a free lock, while a daemon that was started anew would take it
 
 
 async def journal_events(
@@ -35,6 +37,7 @@ async def journal_events(
 
     Raises:
         UnknownError: the run has been deleted.
+        ConflictError: it waits for a daemon, and for some seconds none took it.
     """
     try:
         if tail is not None:
@@ -72,27 +75,36 @@ async def _growing(
     reader: JournalReader, run: RunDir, changed: asyncio.Event, settle: Callable[[RunDir], None]
 ) -> AsyncGenerator[list[wire.Frame], None]:
     """Give a journal's events until the last one."""
-    while True:
+    idle = 0
+    while idle < _LOOKS:
         changed.clear()
         while frames := await asyncio.to_thread(reader.read, _CHUNK):
+            idle = 0
             yield frames
             if frames[-1].event in LAST_EVENTS:
                 return
-        await _wait(run, changed, settle)
+        if not await _wait(run, changed):
+            await asyncio.to_thread(settle, run)
+            idle += 1
+    snapshot = await asyncio.to_thread(read_snapshot, run)
+    ref = snapshot.ref or run.id
+    raise ConflictError(
+        f"{ref} is {snapshot.status}, and nobody executes it: no daemon runs; "
+        f"`tailrace serve` goes on with it, `tailrace cancel {ref}` ends it",
+        state=snapshot.status,
+    )
 
 
-async def _wait(run: RunDir, changed: asyncio.Event, settle: Callable[[RunDir], None]) -> None:
-    """Return when the journal may have grown; settle the run whose lock is free."""
+async def _wait(run: RunDir, changed: asyncio.Event) -> bool:
+    """Return True when the journal may have grown, False where nobody holds the run's lock."""
     while True:
         try:
             async with asyncio.timeout(_LOOK_S):
                 await changed.wait()
-                return
+                return True
         except TimeoutError:
-            pass
-        if not is_held(run.lock):
-            await asyncio.to_thread(settle, run)
-            return
+            if not is_held(run.lock):
+                return False
 
 
 def _of_step(frames: list[wire.Frame], step: str | None) -> list[wire.Frame]:

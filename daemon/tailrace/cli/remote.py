@@ -101,9 +101,11 @@ class Remote:
         del run_id
         return None
 
-    async def cancel(self, run_id: str, reason: str | None = None) -> None:
+    async def cancel(
+        self, run_id: str, reason: str | None = None, *, key: str | None = None
+    ) -> None:
         """Cancel a run."""
-        await self._client.cancel(run_id, reason)
+        await self._client.cancel(run_id, reason, key=key)
 
     async def pause(self, run_id: str) -> None:
         """Freeze a run."""

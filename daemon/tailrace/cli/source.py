@@ -68,8 +68,13 @@ class Source(Protocol):
     def log_reader(self, run_id: str) -> Callable[[str, int, int, int], bytes] | None:
         """Return what reads a log (step, attempt, from, to); None where events bring the text."""
 
-    async def cancel(self, run_id: str, reason: str | None = None) -> None:
-        """Cancel a run; one that is being cancelled is told nothing new."""
+    async def cancel(
+        self, run_id: str, reason: str | None = None, *, key: str | None = None
+    ) -> None:
+        """Cancel a run; one that is being cancelled is told nothing new.
+
+        However often it is asked for with one *key*, it is done once.
+        """
 
     async def pause(self, run_id: str) -> None:
         """Freeze a run."""

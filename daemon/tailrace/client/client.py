@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 _REF: Final = re.compile(r"[a-z0-9][a-z0-9-]*/[0-9]{1,18}")
 _SILENCE_S: Final = 45.0  # the stream has a comment every 15 s
+_ANSWER_S: Final = 60.0  # what takes longest is a doctor that tries everything out
 _CHUNK: Final = 1 << 18
 _KEPT_LINES: Final = 200  # of output, when it is caught up with
 RECONNECT_S: Final = (0.1, 0.3, 1.0, 2.0, 3.0, 4.0)  # waits; a daemon's restart takes a second
@@ -81,7 +82,7 @@ class Client:
         self._session = aiohttp.ClientSession(
             connector=connector,
             headers=self._headers,
-            timeout=aiohttp.ClientTimeout(total=60, sock_connect=10),
+            timeout=aiohttp.ClientTimeout(total=_ANSWER_S, sock_connect=10),
             read_bufsize=_CHUNK,
         )
         return self
@@ -111,7 +112,10 @@ class Client:
             try:
                 async with self._request(method, path, headers=headers, data=data) as response:
                     return decoded(await response.read(), answer, self.where)
-            except (aiohttp.ClientError, ConnectionError, TimeoutError) as exc:
+            except TimeoutError:  # it hangs: asked again, it would hang again
+                message = f"the daemon at {self.where} doesn't answer within {_ANSWER_S:g} seconds"
+                raise UnreachableError(f"{message}; look at its log, or start it anew") from None
+            except (aiohttp.ClientError, ConnectionError) as exc:
                 refused = isinstance(exc, aiohttp.ClientConnectorError)
                 if attempt == tries or (refused and attempt == 0):
                     raise self._unreachable(exc) from None
@@ -199,9 +203,15 @@ class Client:
         page = await self._ask("GET", f"/api/v1/runs?{query}", wire.RunList)
         return list(page.runs), page.next_cursor
 
-    async def cancel(self, run_id: str, reason: str | None = None) -> None:
-        """Cancel a run."""
-        await self._steer(run_id, "cancel", wire.CancelBody(reason=reason))
+    async def cancel(
+        self, run_id: str, reason: str | None = None, *, key: str | None = None
+    ) -> None:
+        """Cancel a run.
+
+        A second cancel ends the steps that clean up after the first one; however often
+        it is asked for with one *key*, an ``Idempotency-Key``, it is done once.
+        """
+        await self._steer(run_id, "cancel", wire.CancelBody(reason=reason), key=key)
 
     async def pause(self, run_id: str) -> None:
         """Freeze a run."""
@@ -234,10 +244,12 @@ class Client:
         path = f"steps/{_segment(step, 'step')}/cancel"
         await self._steer(run, path, wire.CancelBody(reason=reason))
 
-    async def _steer(self, run_id: str, what: str, body: Any = None) -> None:
+    async def _steer(
+        self, run_id: str, what: str, body: Any = None, *, key: str | None = None
+    ) -> None:
         # With a key, so that asking again after a broken connection does it once.
-        key = uuid.uuid4().hex
-        await self._ask("POST", f"/api/v1/runs/{_named(run_id)}/{what}", Any, body=body, key=key)
+        path = f"/api/v1/runs/{_named(run_id)}/{what}"
+        await self._ask("POST", path, Any, body=body, key=key or uuid.uuid4().hex)
 
     async def delete(self, run_id: str) -> None:
         """Delete a run."""

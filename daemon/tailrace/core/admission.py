@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+WAITS_ELSEWHERE: Final = "waits for its group in another `tailrace`; stop that one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from tailrace.rundir.layout import RunDir, StateDir
 from tailrace.rundir.lock import is_held, try_lock
 from tailrace.rundir.trees import remove_tree
 
+_MAKING_S: Final = 60.0  # more than any maker needs from the folder to its lock
 _UNFINISHED: Final = ".new-"  # before the id, while the folder is being made
 
 
@@ -70,12 +72,19 @@ def _write_synced(run: RunDir, run_file: RunFile) -> None:
 def remove_unfinished(state: StateDir) -> None:
     """Remove folders whose maker died before they became runs, and half-deleted runs."""
     for folder in state.runs.iterdir():
-        if not folder.name.startswith((_UNFINISHED, LEAVING)):
-            continue
-        # Without a lock file it may be this very moment's: its maker takes it next.
-        if folder.name.startswith(_UNFINISHED) and is_held(RunDir(folder).lock):
-            continue
-        remove_tree(folder)
+        if folder.name.startswith(LEAVING) or (
+            folder.name.startswith(_UNFINISHED) and not _is_being_made(RunDir(folder))
+        ):
+            remove_tree(folder)
+
+
+def _is_being_made(run: RunDir) -> bool:
+    if run.lock.exists():
+        return is_held(run.lock)
+    try:
+        return time.time() - run.path.stat().st_mtime < _MAKING_S  # its maker takes the lock next
+    except FileNotFoundError:  # it has become a run
+        return True
 
 
 LEAVING: Final = ".old-"  # before the name of what is being removed

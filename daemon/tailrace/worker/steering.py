@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from tailrace import wire
+from tailrace.core.admission import WAITS_ELSEWHERE
 from tailrace.core.events import Control
 from tailrace.core.mask_rules import MaskRules
 from tailrace.errors import UnavailableError
@@ -152,6 +153,9 @@ async def ask_runner(live: LiveRun, command: wire.Command) -> wire.Reply:
             return await send_command(live.run, command)
         except (ConnectionError, TimeoutError) as exc:
             if asyncio.get_running_loop().time() > deadline:
+                if live.snapshot.status == "queued":
+                    reason = f"{live.file.ref} {WAITS_ELSEWHERE}"
+                    return wire.Reply(status="conflict", state="queued", reason=reason)
                 why = str(exc) or "it took too long"
                 message = f"the runner of {live.file.ref} doesn't answer: {why}"
                 raise UnavailableError(message, retry_after_s=5) from None
