@@ -6,7 +6,7 @@ Tailrace could not do what it was asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +30,10 @@ class Problem:
         if self.hint:
             text += f"; {self.hint}"
         return f"{self.position}: {text}" if self.position else text
+
+    def masked(self, mask: Callable[[str], str]) -> Problem:
+        """Return it with all that it quotes masked."""
+        return Problem(mask(self.where), mask(self.problem), mask(self.hint), self.position)
 
 
 class TailraceError(Exception):

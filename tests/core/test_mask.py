@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tailrace.core import chains
 from tailrace.core.layers import REACH, Layer
 from tailrace.core.mask import BLOCK, OPEN, Masker
 from tailrace.core.mask_rules import MaskRules, SecretTooShortError
@@ -471,3 +472,28 @@ def test_many_equal_lines_cost_what_other_lines_do() -> None:
     assert rules.mask_text("a\n" * 20_000) == "***\n"
     assert rules.mask_text("a\n" * 399 + "b\n") == "a\n" * 399 + "b\n"
     assert rules.mask_text("a\r\n" * 400) == "***\r\n"
+
+
+@pytest.mark.parametrize("gap", [b"", b"\n", b"\r\n", b"\\n"])
+@pytest.mark.parametrize("lines", [("ab", "abab", "aba"), ("n", "nn", "r", "t")])
+def test_lines_that_can_be_read_in_many_ways_cost_little_and_cut_alike(
+    lines: tuple[str, ...], gap: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step may tell such a value and flood its output with it; its runner must stay awake."""
+    rules = MaskRules({"KEY": "\n".join(lines * 40)}, ())
+    data = b"clean\n" * 9 + gap.join(map(str.encode, lines * 40)) * 60 + b"\nclean\n"
+    looks = 0
+    look = chains._ends_before
+
+    def counted(raw: chains.Raw, at: int, line: bytes) -> Iterator[int]:
+        nonlocal looks
+        looks += 1
+        return look(raw, at, line)
+
+    monkeypatch.setattr(chains, "_ends_before", counted)
+    masker = Masker(rules)
+    whole = masker.feed(data) + masker.close()
+    assert looks <= 3 * (1 << 16) + len(data)
+    masker = Masker(rules)
+    parts = [masker.feed(data[at : at + 1009]) for at in range(0, len(data), 1009)]
+    assert b"".join(parts) + masker.close() == whole

@@ -47,6 +47,25 @@ async def test_a_value_is_masked_that_is_printed_right_after_it_was_told(state: 
     await race(state, 200)
 
 
+async def test_a_value_counts_however_its_event_is_written(state: StateDir) -> None:
+    """JSON may write a name by escapes, and a notice says that it is masked."""
+    told = r"""printf '%s\n' '{"event":"m\u0061sk","value":"late-5ecret"}' >> "$TAILRACE_EVENTS" """
+    done = await execute(state, plan_of(script("a", f"{told}; echo late-5ecret")))
+
+    assert done.text("a") == "***\n"
+
+
+async def test_an_output_whose_name_is_a_secret_is_left_out(state: StateDir) -> None:
+    """Names of outputs are written to disk as they are."""
+    told = 'echo "$KEY=1" >> "$TAILRACE_OUTPUT"; echo fine=2 >> "$TAILRACE_OUTPUT"'
+    step = script("a", told, secrets=("KEY",))
+    done = await execute(state, plan_of(step), secrets={"KEY": "hunter_name_77"})
+
+    assert done.run.outputs("a").read_text() == '{"fine":"2"}'
+    (notice,) = done.told("notice")
+    assert notice["text"] == "an output whose name holds what is masked is left out"
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 async def test_twenty_thousand_values_are_masked_that_are_printed_right_after(

@@ -335,6 +335,18 @@ def test_what_a_pipeline_requires_must_be_there(yard: Yard) -> None:
     ]
 
 
+def test_the_mistakes_of_a_file_are_told_masked(yard: Yard) -> None:
+    """They go to whoever asks for a run or lists pipelines, and into the daemon's log."""
+    (yard.pipelines / "bad.yaml").write_text("steps: {a: {run: x, needs: ticket-778899}}\n")
+    acceptor = yard.acceptor(masking=Masking(shapes=False, patterns={"ticket": "ticket-[0-9]+"}))
+
+    with pytest.raises(InvalidInputError) as caught:
+        acceptor.accept(Submission(pipeline="bad"))
+    (entry,) = yard.catalog.entries()
+    for problems in (caught.value.problems, entry.problems):
+        assert [problem.problem for problem in problems] == ["no step is named '***'"]
+
+
 def test_the_operators_shapes_are_masked_and_a_bad_one_is_named(yard: Yard) -> None:
     """Patterns of the settings, besides those that Tailrace ships."""
     yard.pipeline("hello", params="{note: {}}")

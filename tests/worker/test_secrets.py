@@ -112,3 +112,10 @@ def test_a_folder_or_pipe_is_no_secret(tmp_path: Path) -> None:
     for name in ("DIR", "PIPE"):
         with pytest.raises(InvalidInputError, match="is no file"):
             store.get(name)
+
+
+def test_a_variable_that_is_not_utf_8_is_refused_as_a_file_is() -> None:
+    """No hand-over can hold it."""
+    store = SecretStore(Settings(), {"KEY": os.fsdecode(b"p\xffss")})
+    with pytest.raises(InvalidInputError, match="TAILRACE_SECRET_KEY isn't UTF-8; encode it"):
+        store.get("KEY")

@@ -30,14 +30,17 @@ _BEGUN: Final = (
 _ENDS_IN_GAP: Final = re.compile(b"(?:" + _BREAK + rb")*\Z")
 _ENDS_IN_OPEN_GAP: Final = re.compile(b"(?:" + _BREAK + b")*(?:" + _BEGUN + rb")?\Z")
 _LAST: Final = frozenset(b" \t\r\n\f\vnrtaAdD01259';>")  # by which a break can end
-_AROUND: Final = re.compile(rb"\A(?:%b)+|(?:%b)+\Z" % (_BREAK, _BREAK))
+_BEFORE: Final = re.compile(rb"(?:%b)*" % _BREAK)
+_AFTER: Final = re.compile(rb"(?:%b)+\Z" % _BREAK)
 _LINE_BREAK: Final = re.compile(rb"\r\n|\n|\r")
+_LINES: Final = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
 
 _KEY: Final = 8  # bytes at a line's end by which it is found
 _ANCHOR: Final = (
     16  # bytes of the last lines that are scanned for, at least where there are so many
 )
 _LONG: Final = 128  # bytes of one line that are scanned for, at most
+_LOOKS: Final = 1 << 16  # at once; some tenths of a second
 
 Raw = bytes | bytearray
 
@@ -47,7 +50,12 @@ class Chain:
 
     def __init__(self, lines: tuple[bytes, ...], text: bytes = b"") -> None:
         self.lines = lines
-        self._texts = tuple({b"\n".join(lines), text or b"\n".join(lines)})
+        joined = b"\n".join(lines)
+        self._texts = tuple(sorted({joined, text or joined}, key=len, reverse=True))
+        # How often a line is looked for at once, at most. Once for each is enough where it is clear
+        # what is a line; "ab", "abab" and "aba" can be read in as many ways as there are bytes.
+        self.most_looks = max(_LOOKS, 2 * len(lines))
+        self._hash = hash(lines)
         self.longest = sum(map(len, lines)) + GAP * (len(lines) - 1)
         self.look_back = GAP + _KEY  # bytes before a place that `may_go_on` looks at
         self._places: dict[bytes, int] = {}  # of each line, as bits of their numbers
@@ -64,7 +72,7 @@ class Chain:
         return isinstance(other, Chain) and self.lines == other.lines
 
     def __hash__(self) -> int:
-        return hash(self.lines)
+        return self._hash
 
     @cached_property
     def _first_bytes(self) -> re.Pattern[bytes]:
@@ -80,20 +88,24 @@ class Chain:
         gap = b"(?:" + _BREAK + b")*"
         return gap.join(b"".join(b"\\x%02x" % byte for byte in line) for line in lines)
 
-    def begin(self, raw: Raw, end: int) -> int:
-        """Return where the whole chain begins that ends at *end*, or -1."""
+    def begin(self, raw: Raw, end: int, looks: int) -> tuple[int, int]:
+        """Return where the whole chain begins that ends at *end*, and how many *looks* are left.
+
+        -1 where none does, or where there were too few of them to find out.
+        """
         for text in self._texts:  # a comparison, where line by line takes thousands of them
             if _ends_with(raw, end, text):
-                return end - len(text)
+                return end - len(text), looks
         begin = end - len(self.lines[-1])
         if begin < 0 or not raw.startswith(self.lines[-1], begin):
-            return -1
-        return self._begin_before(raw, {begin: 1 << len(self.lines) - 1})
+            return -1, looks
+        begin, left = self._begin_before(raw, {begin: 1 << len(self.lines) - 1}, looks)
+        return begin, max(left, 0)
 
     def begun(self, raw: Raw) -> int:
         """Return where a chain begins that isn't whole yet at the end of *raw*, or its length.
 
-        The earliest place, if there are several.
+        The earliest place, if there are several, and the earliest possible one where it is unclear.
         """
         size = len(raw)
         open_lines: dict[int, int] = {}
@@ -105,7 +117,9 @@ class Chain:
         for line, end in self._lines_that_end(raw, size, _ENDS_IN_OPEN_GAP):
             at = end - len(line)
             open_lines[at] = open_lines.get(at, 0) | (self._places[line] & ~last)
-        begin = self._begin_before(raw, open_lines)
+        begin, left = self._begin_before(raw, open_lines, self.most_looks)
+        if left < 0:
+            return max(0, size - self.longest)
         return size if begin < 0 else begin
 
     def may_go_on(self, raw: Raw, at: int) -> bool:
@@ -131,15 +145,16 @@ class Chain:
                     if _ends_with(raw, end, line) and gap.match(raw, end, at):
                         yield line, end
 
-    def _begin_before(self, raw: Raw, open_lines: dict[int, int]) -> int:
+    def _begin_before(self, raw: Raw, open_lines: dict[int, int], looks: int) -> tuple[int, int]:
         """Return where a chain begins of which some lines stand at these places, or -1.
 
+        And how many *looks* are left; -1 where they didn't do, and there may be an earlier one.
         A place has a bit for each line that could begin there; all go back
         together, a line a step, so that many equal lines cost what one costs.
         The earliest place: where lines end in what a gap may hold, there can be several.
         """
         first = -1
-        while open_lines:
+        while open_lines and looks > 0:
             before: dict[int, int] = {}
             for place, numbers in open_lines.items():
                 if numbers & 1 and (first < 0 or place < first):
@@ -148,12 +163,13 @@ class Chain:
                 while ahead:
                     line = self.lines[ahead.bit_length() - 1]
                     same = self._places[line]
+                    looks -= 1
                     for end in _ends_before(raw, place, line):
                         at = end - len(line)
                         before[at] = before.get(at, 0) | (ahead & same)
                     ahead &= ~same
             open_lines = before
-        return first
+        return first, -1 if open_lines else max(looks, 0)
 
 
 def _ends_with(raw: Raw, end: int, line: bytes) -> bool:
@@ -178,10 +194,14 @@ def _ends_before(raw: Raw, at: int, line: bytes) -> Iterator[int]:
 
 def chain_of(text: bytes) -> Chain | None:
     """Return the chain of a secret, or None where it has one line only."""
-    stripped = (_AROUND.sub(b"", line) for line in _LINE_BREAK.split(text))
-    lines = tuple(line for line in stripped if line)
-    if len(lines) < 2:
-        return None
-    # From the first line's beginning to the last one's end, both without what stands around them.
-    begin, end = text.find(lines[0]), text.rfind(lines[-1]) + len(lines[-1])
-    return Chain(lines, text[begin:end])
+    lines: list[bytes] = []
+    begin = end = at = 0  # of all lines, without what stands around the first and the last
+    for piece in _LINES.findall(text):
+        line = _LINE_BREAK.sub(b"", piece)
+        first = _BEFORE.match(line).end()  # type: ignore[union-attr] # it matches nothing, too
+        if stripped := _AFTER.sub(b"", line[first:]):
+            begin = begin if lines else at + first
+            end = at + first + len(stripped)
+            lines.append(stripped)
+        at += len(piece)
+    return Chain(tuple(lines), text[begin:end]) if len(lines) > 1 else None

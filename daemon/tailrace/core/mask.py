@@ -64,6 +64,9 @@ BLOCK: Final = 64 * 1024  # bytes that a block without an end covers
 OPEN: Final = 64 * 1024  # bytes of a line without end that are gathered before some leave
 
 _NEVER: Final = -(1 << 62)
+# For the lines of a chain, a byte of output. Printed as they are, they need half a look: a byte of
+# its own for each, and one between two.
+_LOOKS: Final = 1.0
 
 Span = tuple[int, int]  # covered bytes: first offset, offset after the last
 
@@ -93,6 +96,7 @@ class Masker:
         self._lasts: list[tuple[Rule, int, int]] = []  # open ones: rule, begin, searched up to
         self._waiting: list[tuple[int, Rule]] = []  # values that have begun and may not be ones
         self._block: Span | None = None  # the open block: covered from, at most to
+        self._looks: dict[Chain, tuple[int, float]] = {}  # an end, and how many were left behind it
         self._attach()
 
     @property
@@ -252,7 +256,14 @@ class Masker:
             self._cover(begin, end)
 
     def _take_chain(self, chain: Chain, end: int) -> None:
-        begin = chain.begin(self._raw, end - self._base)
+        """Cover a chain that ends there, unless to find out costs more than output is worth.
+
+        What is counted are ends and bytes, so that it is the same for every way of cutting.
+        """
+        before, left = self._looks.get(chain, (end, 0.0 + chain.most_looks))
+        looks = min(chain.most_looks, left + _LOOKS * (end - before))
+        begin, rest = chain.begin(self._raw, end - self._base, int(looks))
+        self._looks[chain] = end, float(rest)
         if begin >= 0 and end - self._base - begin >= SHORTEST:
             self._cover(self._base + begin, end)
 
@@ -339,9 +350,8 @@ class Masker:
             begin = base + lead.end()
         at = begin - base
         is_value = rule.head.match(raw, at) is not None
-        seen = self._end - begin
-        more_may_come = not final and raw.find(b"\n", at) < 0
-        if more_may_come and seen < (rule.lookahead if is_value else rule.width):
+        is_short = self._end - begin < (rule.lookahead if is_value else rule.width)
+        if not final and is_short and raw.find(b"\n", at) < 0:  # more of it may come
             return begin
         if is_value:
             skipped = rule.skip and rule.skip.match(raw, at)

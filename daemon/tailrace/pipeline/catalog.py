@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -35,6 +35,12 @@ class Catalog:
         self._folder = folder
         self._display = display if display is not None else str(folder)
         self._read: dict[Path, tuple[tuple[int, int, int], Entry]] = {}
+        self._mask: Callable[[str], str] = str
+
+    def mask_mistakes(self, mask: Callable[[str], str]) -> None:
+        """Mask what mistakes quote from now on: they go into logs, and to who lists pipelines."""
+        self._mask = mask
+        self._read.clear()
 
     def names(self) -> list[str]:
         """Return the names of all files, broken ones too, sorted."""
@@ -92,6 +98,7 @@ class Catalog:
             pipeline = load_pipeline(path, display=shown)
             entry = Entry(name=path.stem, path=path, pipeline=pipeline)
         except InvalidInputError as error:
-            entry = Entry(name=path.stem, path=path, problems=error.problems)
+            problems = tuple(problem.masked(self._mask) for problem in error.problems)
+            entry = Entry(name=path.stem, path=path, problems=problems)
         self._read[path] = (mark, entry)
         return entry

@@ -125,6 +125,9 @@ async def _take_outputs(ctx: RunContext, step: StepPlan, attempt: Attempt | Ask)
     if not attempt.started:
         return
     outputs, problems = attempt.read_outputs()
+    if secret := [name for name in outputs if ctx.rules.would_mask(name)]:
+        outputs = {name: value for name, value in outputs.items() if name not in secret}
+        problems.append("an output whose name holds what is masked is left out")
     for problem in problems:
         ctx.recorder.record(events.Notice(kind="outputs", text=problem, step=step.id))
     if outputs:

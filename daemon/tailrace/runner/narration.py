@@ -89,17 +89,15 @@ class Narration:
         if lines:
             now = self.last_event = self._loop.time()
             # Values to mask first: what else came with them may be cut, and is masked before.
-            masks = {
-                n: self._narrator.read(line, now) for n, line in enumerate(lines) if _MASK in line
+            first = [n for n, line in enumerate(lines) if _MASK in line]
+            told = {n: self._narrator.read(lines[n], now) for n in first}
+            self._mask([item for each in told.values() for item in each])
+            rest = {
+                n: self._narrator.read(lines[n], now) for n in range(len(lines)) if n not in told
             }
-            self._mask([told for each in masks.values() for told in each])
-            self._tell(
-                [
-                    told
-                    for n, line in enumerate(lines)
-                    for told in (masks[n] if n in masks else self._narrator.read(line, now))
-                ]
-            )
+            self._mask([item for each in rest.values() for item in each])  # named by an escape
+            told |= rest
+            self._tell([item for n in range(len(lines)) for item in told[n]])
 
     def _mask(self, told: Told) -> None:
         # Together, because each time costs a compilation; and first, which can only mask more.

@@ -72,6 +72,7 @@ class Acceptor:
         self._shapes = load_all_shapes(settings)
         # Compiled once; a run's secrets are layers on top, which take a millisecond each.
         self._base_rules = MaskRules({}, self._shapes)
+        catalog.mask_mistakes(self._base_rules.mask_text)
         self.requirements = Requirements(settings, secrets, self._base_rules)
 
     async def ready(self, submission: Submission) -> None:
@@ -168,12 +169,7 @@ class Acceptor:
                 with contextlib.suppress(InvalidInputError):  # refused or not: it isn't quoted
                     values.append(self._secrets.get(name))
             mask = self._base_rules.with_values(filter(can_be_masked, values)).mask_text
-            raise InvalidInputError(
-                [
-                    Problem(mask(p.where), mask(p.problem), mask(p.hint), p.position)
-                    for p in refusal.problems
-                ]
-            ) from None
+            raise InvalidInputError([each.masked(mask) for each in refusal.problems]) from None
 
     def _hold_workspaces(self, held: ExitStack) -> None:
         try:

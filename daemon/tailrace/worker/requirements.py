@@ -88,7 +88,7 @@ class Requirements:
         values = resolve_secrets(self._secrets, dict.fromkeys(names), problems)
         mask = masking(self._rules, values, self._settings.limits.held, problems).mask_text
         problems += sandbox_problems(step.id for step in steps if step.sandbox == "required")
-        return [Problem(mask(p.where), mask(p.problem), mask(p.hint)) for p in problems]
+        return [problem.masked(mask) for problem in problems]
 
     def refusal(self, name: str) -> str | None:
         """Return why a secret can't be had, without its value; None where it can."""

@@ -71,7 +71,7 @@ class SecretStore:
             if folder is not None and (value := _read(folder / name, where, private)) is not None:
                 return value
         if name in self._given:
-            return self._given[name]
+            return _encodable(self._given[name], where, f"{PREFIX}{name}")
         hint = f"put it into the folder secrets_dir, or set {PREFIX}{name} for the daemon"
         raise _refused(where, f"no secret is named '{name}'", hint)
 
@@ -103,6 +103,16 @@ def _read(path: Path, where: str, private: bool) -> str | None:
     if "\0" in text:
         raise _refused(where, f"{path} holds a NUL byte", "encode it, for example as base64")
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def _encodable(text: str, where: str, variable: str) -> str:
+    """Return a variable's text, unless it was bytes that aren't text (PEP 383)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        problem = f"{variable} isn't UTF-8"
+        raise _refused(where, problem, "encode it, for example as base64") from None
+    return text
 
 
 def _refused(where: str, problem: str, hint: str) -> InvalidInputError:
