@@ -301,6 +301,23 @@ async def test_the_timeout_of_a_run_counts_on_through_its_runners(yard: Yard) ->
     assert ends["tidy"]["status"] == "success"
 
 
+async def test_the_wait_for_the_next_attempt_counts_on_through_its_runners(yard: Yard) -> None:
+    """A runner's death takes nothing of it."""
+    fails = "steps: {work: {run: exit 1, retry: {attempts: 2, delay: 1500ms}}}\n"
+    (yard.pipelines / "fails.yaml").write_text(RETRY + fails)
+    async with yard.worker() as worker:
+        run = yard.state.run(await start(worker, "fails"))
+        await until(lambda: told(run, "step_retrying"), "the end of its first attempt")
+        await kill_runner(run)
+        await yard.settled(run.id)
+    check_journal(run)
+    (failed,) = told(run, "step_retrying")
+    again = told(run, "step_started", attempt=2)[0]
+    waited_s = wire.parse_timestamp(again["t"]) - wire.parse_timestamp(failed["t"])
+    assert waited_s >= 1.5
+    assert told(run, "notice", kind="lost")
+
+
 @pytest.mark.parametrize("keys", ["", RETRY])
 async def test_a_restart_of_the_machine_is_told_as_such(yard: Yard, keys: str) -> None:
     """The kernel's boot id is another one than the runner wrote down."""

@@ -40,6 +40,8 @@ class StepState:
     status: StepStatus = "pending"
     attempt: int = 0
     started_at: str | None = None  # of the first attempt
+    failed_at: str | None = None  # while it waits for the next attempt
+    delay_ms: int = 0  # from then to that
     finished: events.StepFinished | None = None
     masked: bool = False  # it told a value to mask, which is on no disk
 
@@ -140,9 +142,9 @@ class Snapshot:
         match event:
             case events.StepStarted():
                 state.status, state.label = "running", event.label
-                state.started_at = state.started_at or t
+                state.started_at, state.failed_at = state.started_at or t, None
             case events.StepRetrying():
-                state.status = "retrying"
+                state.status, state.failed_at, state.delay_ms = "retrying", t, event.delay_ms
                 # Only a runner's death lets an attempt leave some that isn't the last.
                 self.artifacts = [a for a in self.artifacts if a.step != event.step]
             case events.StepFinished():

@@ -38,6 +38,7 @@ class Earlier:
     is_paused: bool = False
     attempts: Mapping[str, int] = field(default_factory=dict)  # unfinished step -> the last one
     step_elapsed_s: Mapping[str, float] = field(default_factory=dict)  # since its first attempt
+    delay_s: Mapping[str, float] = field(default_factory=dict)  # until its next one
 
 
 @dataclass(slots=True, kw_only=True)

@@ -46,6 +46,11 @@ def take_up(ctx: RunContext) -> None:
         is_paused=snapshot.paused,
         attempts={s.id: s.attempt for s in snapshot.steps.values() if not s.is_final},
         step_elapsed_s={s.id: _since(s.started_at, now) for s in snapshot.steps.values()},
+        delay_s={
+            s.id: max(0.0, s.delay_ms / 1000 - _since(s.failed_at, now))
+            for s in snapshot.steps.values()
+            if s.failed_at is not None
+        },
     )
     finished = {step.id for step in snapshot.steps.values() if step.is_final}
     remove_attempts(ctx.run)

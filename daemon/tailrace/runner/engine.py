@@ -144,8 +144,8 @@ class Engine:
                 stopping = self.ctx.walk.phase is Phase.STOPPING
                 running = StepRun(
                     self.ctx, step, self._label(step),
-                    attempts=self._earlier(step.id)[0], cleans_up=stopping,
-                    is_paused=lambda: self.paused,
+                    attempts=self._earlier(step.id)[0], delay_s=self._delay_s(step.id),
+                    cleans_up=stopping, is_paused=lambda: self.paused,
                 )  # fmt: skip
                 self.running[step.id] = running
                 tasks.create_task(self._run_step(running), name=f"step {step.id}")
@@ -170,6 +170,10 @@ class Engine:
         if earlier is None:
             return 0, 0.0
         return earlier.attempts.get(step, 0), earlier.step_elapsed_s.get(step, 0.0)
+
+    def _delay_s(self, step: str) -> float:
+        """Return how long a step has still to wait for its next attempt."""
+        return 0.0 if self.ctx.earlier is None else self.ctx.earlier.delay_s.get(step, 0.0)
 
     def _evaluate(self, step: StepPlan, functions: StatusFunctions) -> bool:
         try:

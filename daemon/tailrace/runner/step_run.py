@@ -29,8 +29,8 @@ _SLOT_POLL_S: Final = 0.05  # a file lock can't be waited for without a thread
 class StepRun:
     """A step that has started: its attempt of the moment, and how it is stopped.
 
-    *attempts* are those that it has had already, with runners that died.
-    `discard` it in the end.
+    *attempts* are those that it has had already, with runners that died, and
+    *delay_s* what is left of the wait for the next. `discard` it in the end.
     """
 
     def __init__(
@@ -40,12 +40,14 @@ class StepRun:
         label: str,
         *,
         attempts: int,
+        delay_s: float,
         cleans_up: bool,
         is_paused: Callable[[], bool],
     ) -> None:
         self._ctx, self.step, self.label = ctx, step, label
         self.cleans_up = cleans_up  # it started while the run was stopping already
         self._is_paused = is_paused
+        self._delay_s = delay_s
         self.attempt: Attempt | Ask | None = None  # while it runs, or waits for a slot
         self._progress = StepProgress(self._tell_progress)
         self._latest = self._make(attempts + 1)
@@ -90,6 +92,8 @@ class StepRun:
 
     async def _execute(self) -> AttemptResult:
         with self._ctx.disk_guard():
+            if not await self._wait(self._delay_s):
+                return self._stopped_in_wait(self._result)
             while True:
                 before, self._result = self._result, _UNKNOWN
                 result = await self._run_attempt(self._latest)
@@ -173,8 +177,14 @@ class StepRun:
                 cause_code=result.cause_code or "exit", kill=result.kill, delay_ms=delay_ms,
             )
         )  # fmt: skip
+        return await self._wait(delay_ms / 1000)
+
+    async def _wait(self, delay_s: float) -> bool:
+        """Wait for so long; False where the step was stopped meanwhile."""
+        if delay_s <= 0:
+            return True
         try:
-            async with asyncio.timeout(delay_ms / 1000):
+            async with asyncio.timeout(delay_s):
                 await self._stopped.wait()
         except TimeoutError:
             return True
