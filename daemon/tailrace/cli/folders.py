@@ -119,13 +119,16 @@ class Folders:
 
     def _check_workspace(self, repeat: Repeat) -> None:
         from tailrace.cli.turns import live_runs
+        from tailrace.worker.repeat import check_unused
 
         old = repeat.of
         workspace = old.workspace or old.id
-        for run in live_runs(self._state, old.pipeline):
-            if run.id != old.id and (run.workspace or run.id) == workspace:
-                message = f"the workspace of {old.ref} is in use by {run.ref}; wait for it"
-                raise ConflictError(message, state=read_snapshot(self._state.run(old.id)).status)
+        users = [
+            run.ref
+            for run in live_runs(self._state, old.pipeline)
+            if run.id != old.id and (run.workspace or run.id) == workspace
+        ]
+        check_unused(repeat, users, read_snapshot(self._state.run(old.id)).status)
 
     def _begin(self, prepared: Prepared) -> tuple[str | None, str | None]:
         from tailrace.cli.turns import Turns

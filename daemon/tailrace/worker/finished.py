@@ -16,6 +16,7 @@ from tailrace.worker.live import LiveRun
 from tailrace.worker.lives import Lives
 from tailrace.worker.queue import Queue
 from tailrace.worker.removal import remove_run, remove_workspace
+from tailrace.worker.repeat import check_unused
 from tailrace.worker.submission import Repeat
 
 log = structlog.get_logger()
@@ -64,9 +65,7 @@ class Finished:
         workspace = repeat.of.workspace or repeat.of.id
         users = [live.file.ref for live in self._lives if live.workspace == workspace]
         users += [run.entry.ref for run in self._queue if run.workspace == workspace]
-        if users:
-            message = f"the workspace of {repeat.of.ref} is in use by {users[0]}; wait for it"
-            raise ConflictError(message, state=status)
+        check_unused(repeat, users, status)
 
     async def remove(self, run_id: str, ref: str) -> None:
         """Remove a run's folder, and its workspace unless a retry works in it.

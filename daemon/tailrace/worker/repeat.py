@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from tailrace.core.cut import quoted
@@ -59,6 +61,19 @@ def repeat_of(
     )
     check_workspace(state, asked)
     return asked
+
+
+def check_unused(repeat: Repeat, users: Sequence[str], status: str) -> None:
+    """Refuse to repeat a run, which ended as *status*, in a workspace that others use.
+
+    *users* are the refs of the live and waiting runs that work in it.
+
+    Raises:
+        ConflictError: there are some.
+    """
+    if users:
+        message = f"the workspace of {repeat.of.ref} is in use by {users[0]}; wait for it"
+        raise ConflictError(message, state=status)
 
 
 def _has_masked_outputs(run: RunDir, step: str) -> bool:
