@@ -66,7 +66,7 @@ MAY_IMPORT: Final = {
         "undumpable", "wire",
     },
     "handshake": {"runner"},  # a process of its own, which nobody imports
-    "store": {"core", "errors", "rundir", "wire"},
+    "store": {"core", "errors", "rundir", "whole_file", "wire"},
     "mcp": {"core", "errors", "wire"},
     "views": {"core", "pipeline", "store", "wire"},
     "worker": {

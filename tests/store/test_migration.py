@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -104,3 +105,41 @@ def test_a_new_folder_has_the_newest_format(tmp_path: Path) -> None:
     state.version.unlink()
     open_state(state.path, migrations=(add_notes,))
     assert state.version.read_text() == "2\n"
+
+
+def test_a_folder_that_several_make_at_once_opens_for_each_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another call comes while the first one's version isn't in its place yet."""
+    others = iter([tmp_path / "state"])
+    synced = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced(fd)
+        for other in others:
+            open_state(other)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    state = open_state(tmp_path / "state")
+    assert {path.name for path in state.path.iterdir()} == {"runs", "version"}
+    assert state.version.read_text() == "1\n"
+
+
+@pytest.mark.parametrize("version", ["2\n", "abc\n"])
+def test_a_folder_that_is_refused_keeps_its_mode_and_what_is_in_it(
+    tmp_path: Path, version: str
+) -> None:
+    """It may be somebody else's."""
+    (tmp_path / "version").write_text(version)
+    tmp_path.chmod(0o755)
+    with pytest.raises(InvalidInputError):
+        open_state(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in tmp_path.iterdir()] == ["version"]
+
+
+def test_a_folder_whose_version_cannot_be_written_is_told_with_that_file(tmp_path: Path) -> None:
+    """Not with the name that it has while it is written."""
+    (tmp_path / "version").symlink_to(tmp_path / "nowhere" / "version")
+    with pytest.raises(InvalidInputError, match=r"/version: No such file"):
+        open_state(tmp_path)

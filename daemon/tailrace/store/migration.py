@@ -11,6 +11,7 @@ from typing import Final
 
 from tailrace.errors import InvalidInputError, Problem
 from tailrace.rundir.layout import StateDir
+from tailrace.whole_file import written_whole
 
 Migration = Callable[[StateDir], None]
 
@@ -40,13 +41,18 @@ def migrate(state: StateDir, found: int, migrations: Sequence[Migration] = MIGRA
 
 
 def write_version(state: StateDir, version: int) -> None:
-    """Tell the folder's format, whole at any moment."""
-    new = state.version.with_name(".version")
-    with new.open("w") as file:
-        file.write(f"{version}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(state.version)
+    """Tell the folder's format, whole at any moment, also where several do it at once.
+
+    Raises:
+        OSError: it can't be written; names ``version``.
+    """
+    try:
+        with written_whole(state.version) as file:
+            file.write(b"%d\n" % version)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as exc:  # which names the file that becomes this one
+        raise OSError(exc.errno, exc.strerror, str(state.version)) from None
 
 
 def _copy(path: Path, copy: Path) -> None:

@@ -38,10 +38,18 @@ def open_state(
         # Parents get the usual mode: ~/.local/state belongs to everybody's programs.
         state.path.parent.mkdir(parents=True, exist_ok=True)
         state.path.mkdir(mode=0o700, exist_ok=True)
-        if state.path.stat().st_mode & 0o077 and state.path.stat().st_uid == os.geteuid():
-            state.path.chmod(0o700)
-        state.runs.mkdir(mode=0o700, exist_ok=True)
-        found = _version(state, newest)
+        was_used = state.state_db.exists()  # before: another call may make both files meanwhile
+        found = read_format(state)
+        if found is None or found <= newest:  # in somebody else's folder nothing is changed
+            if state.path.stat().st_mode & 0o077 and state.path.stat().st_uid == os.geteuid():
+                state.path.chmod(0o700)
+            state.runs.mkdir(mode=0o700, exist_ok=True)
+        if found is None:
+            # Missing, or emptied by a crash at the very first start. Of a folder that has been
+            # used it can only have been lost, and then format 1 is the safe guess: migrations
+            # bear repeating.
+            found = 1 if was_used else newest
+            write_version(state, found)
     except OSError as exc:
         problem = f"{exc.filename or path}: {exc.strerror}"
         hint = "make it a folder that you own, or name another with --state"
@@ -83,20 +91,22 @@ def hold_state(state: StateDir) -> Iterator[None]:
         os.close(fd)
 
 
-def _version(state: StateDir, newest: int) -> int:
+def read_format(state: StateDir) -> int | None:
+    """Return the format that the folder's ``version`` tells; None where that is missing or empty.
+
+    Raises:
+        InvalidInputError: it holds something else: the folder may be somebody else's.
+        OSError: it can't be read.
+    """
     try:
         text = state.version.read_text(errors="replace").strip()
     except FileNotFoundError:
-        text = ""
-    if text:
-        if text.isascii() and text.isdigit() and int(text[:9]) > 0:
-            return int(text[:9])
-        problem = f"{state.version} holds '{text[:20]}' and not a format's number"
-        raise InvalidInputError(
-            [Problem("state_dir", problem, "is it Tailrace's folder? name another with --state")]
-        )
-    # Missing, or emptied by a crash at the very first start. Of a folder that has been used it
-    # can only have been lost, and then format 1 is the safe guess: migrations bear repeating.
-    version = 1 if state.state_db.exists() else newest
-    write_version(state, version)
-    return version
+        return None
+    if not text:
+        return None
+    if text.isascii() and text.isdigit() and int(text[:9]) > 0:
+        return int(text[:9])
+    problem = f"{state.version} holds '{text[:20]}' and not a format's number"
+    raise InvalidInputError(
+        [Problem("state_dir", problem, "is it Tailrace's folder? name another with --state")]
+    )
