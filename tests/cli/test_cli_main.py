@@ -209,16 +209,27 @@ def test_two_ways_of_printing_exclude_each_other(site: Site, command: str) -> No
 
 def test_an_unforeseen_error_keeps_its_traceback_in_a_file(site: Site) -> None:
     """One line says where; TAILRACE_DEBUG=1 prints it."""
-    site.state.path.mkdir()
-    site.state.index.mkdir()  # sqlite can't open a folder, and nobody expects one there
-    done = site.tailrace("reindex", TMPDIR=str(site.folder))
+    code = (
+        "import sys\n"
+        "from tailrace.cli.main import main\n"
+        "from tailrace.store import rebuild\n"
+        "rebuild.rebuild = lambda state: 1 // 0\n"
+        "sys.argv = ['tailrace', 'reindex']\n"
+        "main()\n"
+    )
+
+    def reindex(**env: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=site.env | env, capture_output=True, text=True)
+
+    done = reindex(TMPDIR=str(site.folder))
     assert done.returncode == 1
+    assert "unforeseen ZeroDivisionError" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     path = done.stderr.split("traceback is in ")[1].split(",")[0]
     with open(path) as file:
         assert "Traceback" in file.read()
-    assert "Traceback" in site.tailrace("reindex", TAILRACE_DEBUG="1").stderr
-    site.state.index.rmdir()
+    assert "Traceback" in reindex(TAILRACE_DEBUG="1").stderr
 
 
 def test_output_that_can_not_be_written_is_told(site: Site) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from command_line import Site
+from disks import make_read_only, small_disk
 
 GOOD = "steps:\n  only:\n    run: echo well\n"
 
@@ -40,3 +41,14 @@ def test_a_damaged_state_db_stops_what_needs_it_alone(site: Site) -> None:
     assert site.state.state_db.read_bytes() == damaged
     site.state.state_db.rename(site.state.path / "state.db.damaged")
     assert site.tailrace("token", "list").returncode == 0
+
+
+def test_an_index_on_a_read_only_disk_is_told_in_a_line(site: Site) -> None:
+    """Exit status 3: not now, rather than what nobody foresaw."""
+    with small_disk(site.state.path, "1M") as disk:
+        assert site.tailrace("reindex").returncode == 0
+        make_read_only(disk)
+        done = site.tailrace("reindex")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "tailrace.db can't be used: " in done.stderr
+    assert len(done.stderr.splitlines()) == 1

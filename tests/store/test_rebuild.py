@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from runs import accept, plan_of, script
 from tailrace.core import events
-from tailrace.errors import InvalidInputError
+from tailrace.errors import InvalidInputError, UnavailableError
 from tailrace.rundir.journal import JournalWriter
 from tailrace.rundir.layout import RunDir, StateDir
 from tailrace.rundir.snapshot import read_run_file, read_snapshot
@@ -188,3 +189,16 @@ def test_rebuilding_leaves_alone_what_the_folders_cannot_tell(state: StateDir) -
     state.index.write_bytes(b"garbage")
     rebuild(state)
     assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in kept] == before
+
+
+def test_an_index_that_cannot_be_written_anew_is_told(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the disk as what may be wrong, or the owner where the folder is somebody else's."""
+    state.index.mkdir()
+    with pytest.raises(UnavailableError, match=r"tailrace\.db can't be used: .*full or read-only"):
+        rebuild(state)
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(UnavailableError, match=f"state belongs to uid {owner}: call .* its owner"):
+        rebuild(state)

@@ -75,9 +75,19 @@ class StateDatabase:
             raise UnavailableError(message, retry_after_s=DISK_RETRY_S) from exc
 
     def _unusable(self, exc: sqlite3.Error) -> UnavailableError:
-        message = f"{self._path} can't be used: {exc}; is its disk full or read-only?"
-        return UnavailableError(message, retry_after_s=DISK_RETRY_S)
+        return unusable(self._path, exc)
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def unusable(path: Path, exc: sqlite3.Error) -> UnavailableError:
+    """Return how to tell that SQLite can't use a database of the state folder, and why."""
+    remedy = "is its disk full or read-only?"
+    with contextlib.suppress(OSError):
+        owner = path.parent.stat().st_uid
+        if os.geteuid() not in (0, owner):
+            remedy = f"{path.parent} belongs to uid {owner}: call tailrace as its owner"
+    message = f"{path} can't be used: {exc}; {remedy}"
+    return UnavailableError(message, retry_after_s=DISK_RETRY_S)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 from typing import Final
 
 import msgspec
@@ -15,6 +17,7 @@ from tailrace.core.ulid import is_ulid
 from tailrace.rundir.journal import JournalReader
 from tailrace.rundir.layout import RunDir, StateDir
 from tailrace.rundir.snapshot import read_run_file, read_snapshot
+from tailrace.store.database import unusable
 from tailrace.store.index import DamagedIndexError, Index, RunRow
 
 _TAIL: Final = 1 << 16  # bytes; where a last event usually fits
@@ -60,14 +63,17 @@ def rebuild(state: StateDir) -> int:
     """Make the index anew from the run folders; return how many runs it has.
 
     A daemon that has it open goes on with it.
+
+    Raises:
+        UnavailableError: its file can't be written.
     """
-    index = open_index(state)
     try:
-        index.clear()
-        catch_up(state, index)
-        return sum(index.counts().values())
-    finally:
-        index.close()
+        with contextlib.closing(open_index(state)) as index:
+            index.clear()
+            catch_up(state, index)
+            return sum(index.counts().values())
+    except sqlite3.Error as exc:
+        raise unusable(state.index, exc) from exc
 
 
 def run_ids(state: StateDir) -> set[str]:
