@@ -180,3 +180,10 @@ async def test_the_reference_names_every_method_with_its_parameters() -> None:
         if not name.startswith("_")
     }
     assert written == has
+
+
+async def test_an_address_with_a_user_takes_no_token() -> None:
+    """One header holds either; which of them is meant can't be told."""
+    with pytest.raises(InvalidInputError, match=r"--url: has a user, and there is a token; "):
+        Client("http://u:pw@127.0.0.1:1", token="tr_x")
+    assert Client("http://u:pw@127.0.0.1:1").where == "http://***@127.0.0.1:1"

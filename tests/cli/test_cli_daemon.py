@@ -8,16 +8,18 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
+import click
 import pytest
 
 from command_line import TAILRACE, call
 from daemons import Daemon, serving
 from pipeline_files import read
 from runs import eventually
-from tailrace.cli.remote import typed
+from tailrace.cli.artifacts import get_artifact
+from tailrace.cli.remote import Remote, typed
 from tailrace.client import Client, SseParser
 from tailrace.errors import ConflictError, InvalidInputError, UnknownError, UnreachableError
 from tailrace.pipeline.params import check_params, params_schema
@@ -130,6 +132,28 @@ async def test_a_daemon_whose_socket_has_a_long_path_is_used(tmp_path: Path) -> 
     with pytest.raises(UnreachableError, match=r"deep/gone/.* No such file or directory; is it"):
         async with Client(deep / "gone" / "daemon.sock"):
             pass
+
+
+async def test_a_file_that_is_refused_leaves_no_answer_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the loop closes at its end tells of it in the middle of ours."""
+    closed = []
+
+    class OneFile(Remote):
+        async def artifact(self, run_id: str, name: str) -> AsyncGenerator[bytes, None]:
+            try:
+                yield b"theirs\n"
+            finally:
+                closed.append(name)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f.txt").write_text("mine\n")
+    async with Client("http://127.0.0.1:1") as client:
+        with pytest.raises(click.UsageError, match=r"f\.txt exists; name another file with -o"):
+            await get_artifact(OneFile(client), "hello/1", "f.txt", None)
+    assert closed == ["f.txt"]
+    assert (tmp_path / "f.txt").read_text() == "mine\n"
 
 
 NO_NAMES = ("", ".", "..", "../runs", "../../../healthz", "a/b/c", "hello/1/events",

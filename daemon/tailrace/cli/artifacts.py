@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -45,7 +46,7 @@ async def _artifacts(session: Session, run_name: str, name: str | None, output: 
     async with session.source() as source:
         run_id = await source.resolve(run_name)
         if name is not None:
-            await _get(source, run_id, name, output)
+            await get_artifact(source, run_id, name, output)
             return
         found = (await source.view(run_id)).artifacts
     if session.as_json:
@@ -72,24 +73,30 @@ async def _artifacts(session: Session, run_name: str, name: str | None, output: 
     print_table(make_console(), ("NAME", "SIZE", "TYPE", "STEP", "ADDRESS"), rows)
 
 
-async def _get(source: Source, run_id: str, name: str, output: str | None) -> None:
+async def get_artifact(source: Source, run_id: str, name: str, output: str | None) -> None:
+    """Write an artifact to *output* (``-`` is standard output), or here under its safe name.
+
+    Raises:
+        click.UsageError: no *output* is given, and such a file is there.
+        OSError: it can't be written.
+    """
     from tailrace.cli.output import say, write_bytes
 
-    chunks = source.artifact(run_id, name)
-    first = await anext(chunks, b"")  # an unknown name must leave no file behind
-    if output == "-":
-        await write_bytes(first, chunks)
-        return
-    path = Path(output) if output is not None else Path(safe_name(name))
-    if output is None and os.path.lexists(path):
-        raise click.UsageError(f"{path} exists; name another file with -o")
-    try:
-        with written_whole(path) as file:
-            file.write(first)
-            async for chunk in chunks:
-                file.write(chunk)
-    except OSError as exc:  # which names the file that becomes this one
-        raise OSError(exc.errno, exc.strerror, str(path)) from None
+    async with contextlib.aclosing(source.artifact(run_id, name)) as chunks:
+        first = await anext(chunks, b"")  # an unknown name must leave no file behind
+        if output == "-":
+            await write_bytes(first, chunks)
+            return
+        path = Path(output) if output is not None else Path(safe_name(name))
+        if output is None and os.path.lexists(path):
+            raise click.UsageError(f"{path} exists; name another file with -o")
+        try:
+            with written_whole(path) as file:
+                file.write(first)
+                async for chunk in chunks:
+                    file.write(chunk)
+        except OSError as exc:  # which names the file that becomes this one
+            raise OSError(exc.errno, exc.strerror, str(path)) from None
     say(f"wrote {path}")
     sys.stderr.flush()
 

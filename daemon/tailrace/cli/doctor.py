@@ -37,11 +37,14 @@ def doctor(names: Sequence[str], local: bool) -> int:
     its secrets. PIPELINE is a name or the path of a file; without one, all
     pipelines are checked. Exit status 1 if something is a problem.
     """
+    from tailrace.client.answers import shown
+
     session = current()
     if any(map(is_path, names)):
         if session.url and not local:
             raise click.UsageError(
-                f"a file here can't be checked by {session.url}; leave it out, or add --local"
+                f"a file here can't be checked by {shown(session.url)}; leave it out, "
+                "or add --local"
             )
         local = True
     where = None if local else session.url or session.own_socket()
@@ -51,7 +54,7 @@ def doctor(names: Sequence[str], local: bool) -> int:
 
         print_json(report)
     else:
-        _print(report, f", as the daemon at {where} sees it" if where else "")
+        _print(report, f", as the daemon at {shown(str(where))} sees it" if where else "")
     return 1 if report.status == "problem" else 0
 
 

@@ -6,7 +6,7 @@ import asyncio
 import getpass
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -255,7 +255,7 @@ class Folders:
 
         return read
 
-    async def artifact(self, run_id: str, name: str) -> AsyncIterator[bytes]:
+    async def artifact(self, run_id: str, name: str) -> AsyncGenerator[bytes, None]:
         """Give an artifact's bytes."""
         known = {a.name for a in read_snapshot(self._state.run(run_id)).artifacts}
         if name not in known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +135,12 @@ class Remote:
         """Delete a finished run."""
         await self._client.delete(run_id)
 
-    async def artifact(self, run_id: str, name: str) -> AsyncIterator[bytes]:
+    async def artifact(self, run_id: str, name: str) -> AsyncGenerator[bytes, None]:
         """Give an artifact's bytes."""
         try:
-            async for chunk in self._client.artifact(run_id, name):
-                yield chunk
+            async with contextlib.aclosing(self._client.artifact(run_id, name)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         except UnknownError:  # whose hint is for HTTP
             raise UnknownError(
                 f"it left no artifact '{printable(name)}'; without --get they are listed"

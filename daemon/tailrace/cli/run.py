@@ -45,8 +45,10 @@ def run(
     _refuse_both(session, plain)
     if is_path(pipeline):
         if session.url and not local:
+            from tailrace.client.answers import shown
+
             raise click.UsageError(
-                f"'{pipeline}' is a file here, and {session.url} runs pipelines of its own; "
+                f"'{pipeline}' is a file here, and {shown(session.url)} runs pipelines of its own; "
                 "name one of those, or add --local"
             )
         local = True

@@ -228,6 +228,7 @@ def _reach(url: str) -> None:
     """Look whether somebody listens there: a browser would show a page of its own about it."""
     from urllib.parse import urlsplit
 
+    from tailrace.client.answers import shown
     from tailrace.errors import UnreachableError
 
     parts = urlsplit(url)
@@ -236,5 +237,5 @@ def _reach(url: str) -> None:
         socket.create_connection((parts.hostname or "", port), timeout=10).close()
     except OSError as exc:
         raise UnreachableError(
-            f"the daemon at {url} can't be reached: {exc.strerror or exc}; is it running?"
+            f"the daemon at {shown(url)} can't be reached: {exc.strerror or exc}; is it running?"
         ) from None

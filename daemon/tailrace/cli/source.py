@@ -6,7 +6,7 @@ has.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Literal, Protocol
 
 import msgspec
@@ -97,8 +97,8 @@ class Source(Protocol):
     async def delete(self, run_id: str) -> None:
         """Delete a finished run."""
 
-    def artifact(self, run_id: str, name: str) -> AsyncIterator[bytes]:
-        """Give an artifact's bytes."""
+    def artifact(self, run_id: str, name: str) -> AsyncGenerator[bytes, None]:
+        """Give an artifact's bytes; close it (`contextlib.aclosing`) where it is left early."""
 
     async def pipelines(self) -> list[wire.PipelineView]:
         """Return the pipelines as ``GET /pipelines`` lists them."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import re
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,21 +20,30 @@ from tailrace.errors import (
 
 T = TypeVar("T")
 
+_USERINFO: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@")
+
+
+def shown(where: str) -> str:
+    """Return a daemon's address, or its socket's path, as it may be told: without its user."""
+    return _USERINFO.sub(r"\1***@", where)
+
 
 def checked(url: str) -> str:
     """Return a daemon's address without a slash at its end.
 
     Raises:
-        InvalidInputError: it is no http or https address.
+        InvalidInputError: it is no http or https address, or has a query or a fragment.
     """
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = usable and not set("?#") & set(url)  # paths are put behind it
     except ValueError:
         usable = False
     if not usable:
         hint = "give it as http://HOST:PORT or https://HOST"
-        raise InvalidInputError([Problem("--url", f"'{url}' is no address of a daemon", hint)])
+        problem = f"'{shown(url)}' is no address of a daemon"
+        raise InvalidInputError([Problem("--url", problem, hint)])
     return url.rstrip("/")
 
 

@@ -21,12 +21,19 @@ import aiohttp
 import msgspec
 
 from tailrace import wire
-from tailrace.client.answers import checked, checked_token, decoded, refusal
+from tailrace.client.answers import checked, checked_token, decoded, refusal, shown
 from tailrace.client.stream import EndedError, Lateness, SseParser, frame_of
 from tailrace.client.told import Told, told_of
 from tailrace.core.events import LAST_EVENTS, Aborted, Summary
 from tailrace.core.ulid import PREFIX
-from tailrace.errors import ConflictError, UnavailableError, UnknownError, UnreachableError
+from tailrace.errors import (
+    ConflictError,
+    InvalidInputError,
+    Problem,
+    UnavailableError,
+    UnknownError,
+    UnreachableError,
+)
 from tailrace.socket_path import short_path
 from tailrace.whole_file import written_whole
 
@@ -62,10 +69,13 @@ class Client:
         token: str | None = None,
         reconnect_s: Sequence[float] = RECONNECT_S,
     ) -> None:
-        self.where = str(where)
+        self.where = shown(str(where))
         self._socket = where if isinstance(where, Path) else None
         self._base = "http://localhost" if self._socket else checked(str(where))
         self._headers = {"Authorization": f"Bearer {checked_token(token)}"} if token else {}
+        if token and self.where != str(where):
+            hint = "a request holds one of them: leave the user out, or unset TAILRACE_TOKEN"
+            raise InvalidInputError([Problem("--url", "has a user, and there is a token", hint)])
         self._reconnect_s = tuple(reconnect_s)
         self._session: aiohttp.ClientSession | None = None
         self._opened = contextlib.ExitStack()
@@ -269,8 +279,8 @@ class Client:
         query = f"?pipelines={quote(','.join(pipelines), safe='')}" if pipelines else ""
         return await self._ask("GET", f"/api/v1/doctor{query}", wire.DoctorReport)
 
-    async def artifact(self, run_id: str, name: str) -> AsyncIterator[bytes]:
-        """Give an artifact's bytes."""
+    async def artifact(self, run_id: str, name: str) -> AsyncGenerator[bytes, None]:
+        """Give an artifact's bytes; close it (`contextlib.aclosing`) where it is left early."""
         parts = "/".join(_segment(part, "artifact") for part in name.split("/"))
         path = f"/api/v1/runs/{_named(run_id)}/artifacts/{parts}?download=1"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
@@ -287,9 +297,10 @@ class Client:
         Raises:
             OSError: it can't be written.
         """
-        with written_whole(path) as file:
-            async for chunk in self.artifact(run, name):
-                file.write(chunk)
+        async with contextlib.aclosing(self.artifact(run, name)) as chunks:
+            with written_whole(path) as file:
+                async for chunk in chunks:
+                    file.write(chunk)
 
     # ---- streams -----------------------------------------------------------------------------
 
