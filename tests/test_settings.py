@@ -165,7 +165,12 @@ def test_what_is_left_out_keeps_its_default(text: str) -> None:
         ("step_env: {A-B: c}", "tailrace.yaml:1:17: step_env.A-B: is no name of a variable"),
         ("hosts: {a: {}}", "tailrace.yaml:1:12: hosts.a.address: is missing"),
         ("public_url: ftp://x", "tailrace.yaml:1:13: public_url: 'ftp://x' is no address"),
-        ("listen: a\nlisten: b", "tailrace.yaml:2:1: listen: the key stands twice"),
+        ("max_runs: 1\nmax_runs: 2", "tailrace.yaml:2:1: max_runs: the key stands twice"),
+        ("masking: {patterns: {a: '('}}", "tailrace.yaml:1:25: masking.patterns.a: ')' is missing"),
+        (
+            "git: {credentials: {h.org: {secrt: A}}}",
+            "tailrace.yaml:1:29: git.credentials.h.org.secrt: unknown key; did you mean 'secret'?",
+        ),
         ("- a", "tailrace.yaml:1:1: file: isn't a mapping; write keys with values"),
         ("a: [", "tailrace.yaml:2:1: file: isn't YAML"),
     ],
@@ -197,6 +202,36 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
         "TAILRACE_MAX_QUEUED",
         "tailrace.yaml:1:1",
         "tailrace.yaml:2:15",
+    ]
+
+
+def test_mistakes_of_every_kind_are_told_at_once(tmp_path: Path) -> None:
+    """A key that isn't one, a value of the wrong type, one that can't be used, patterns."""
+    text = (
+        "max_run: 3\n"
+        "limits: {log: 1024, steps: x, ring: 64K}\n"
+        "listen: localhost\n"
+        "git: {protocols: [ext], private_addresses: [10.0.0.0/33], credentials: {x: {}, y: 3}}\n"
+        "masking: {shapes: 1, patterns: {a: '(', b: x*, c: 'c_[a-z]{20,}'}}\n"
+        "hosts: {a: {user: u}}\n"
+    )
+    found = [
+        text.split(": ")[:2] for text in problems(text, tmp_path, {"TAILRACE_MCP": '{"m":{}}'})
+    ]
+    assert sorted(found) == [
+        ["TAILRACE_MCP", "mcp.m"],
+        ["tailrace.yaml:1:1", "max_run"],
+        ["tailrace.yaml:2:15", "limits.log"],
+        ["tailrace.yaml:2:28", "limits.steps"],
+        ["tailrace.yaml:3:9", "listen"],
+        ["tailrace.yaml:4:19", "git.protocols[0]"],
+        ["tailrace.yaml:4:45", "git.private_addresses[0]"],
+        ["tailrace.yaml:4:76", "git.credentials.x"],
+        ["tailrace.yaml:4:83", "git.credentials.y"],
+        ["tailrace.yaml:5:19", "masking.shapes"],
+        ["tailrace.yaml:5:36", "masking.patterns.a"],
+        ["tailrace.yaml:5:44", "masking.patterns.b"],
+        ["tailrace.yaml:6:12", "hosts.a.address"],
     ]
 
 

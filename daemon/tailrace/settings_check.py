@@ -31,7 +31,13 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 def problems_of(settings: Settings) -> list[Problem]:
     """Return what can't be used, each with its key as ``where``."""
-    return [*_addresses(settings), *_git(settings), *_mcp(settings), *_names(settings)]
+    return [
+        *_addresses(settings),
+        *_git(settings),
+        *_mcp(settings),
+        *_names(settings),
+        *_patterns(settings),
+    ]
 
 
 def _addresses(settings: Settings) -> Iterator[Problem]:
@@ -113,3 +119,16 @@ def _names(settings: Settings) -> Iterator[Problem]:
             yield Problem(
                 f"step_env.{name}", "is no name of a variable", "use letters, digits and _"
             )
+
+
+def _patterns(settings: Settings) -> Iterator[Problem]:
+    if not settings.masking.patterns:
+        return
+    from tailrace.core.shapes import ShapeError, load_shapes  # which few settings need
+
+    for name, pattern in settings.masking.patterns.items():
+        try:
+            load_shapes([{"name": name, "pattern": pattern}], "masking.patterns")
+        except ShapeError as exc:
+            for found in exc.problems:
+                yield Problem(f"masking.patterns.{name}", found.problem, found.hint)

@@ -66,12 +66,11 @@ def load_settings(
     root = reading.document(path.read_bytes) if path else None
     root = reading.override(root or MappingNode({}, 1, 1), environ)
     values = reading.value(inspect.type_info(Settings), root, "")
-    if reading.problems:
+    if not isinstance(values, Settings):
         raise InvalidInputError(reading.problems)
-    assert isinstance(values, Settings)
     given = {"state_dir": state_dir, "pipelines_dir": pipelines_dir}
     values = msgspec.structs.replace(values, **{k: v for k, v in given.items() if v is not None})
-    problems = [reading.placed(problem) for problem in problems_of(values)]
+    problems = reading.problems + [reading.placed(problem) for problem in problems_of(values)]
     if problems:
         raise InvalidInputError(problems)
     return values
@@ -154,7 +153,10 @@ class _Reading:
     # Values
 
     def value(self, kind: inspect.Type, node: Node, where: str) -> Any:
-        """Return the value at *node*, or `_INVALID` after adding a problem."""
+        """Return the value at *node*, or `_INVALID` after adding a problem.
+
+        Of a section with mistakes in it the other keys are kept, so that they can be checked too.
+        """
         self._nodes[where] = node
         match kind:
             case inspect.Metadata():
@@ -187,9 +189,10 @@ class _Reading:
         required = [f.name for f in kind.fields if f.required and f.name not in values]
         for name in required:
             self._problem(node, f"{where}.{name}", "is missing", "every entry needs it")
-        if required or any(value is _INVALID for value in values.values()):
+        valid = {name: value for name, value in values.items() if value is not _INVALID}
+        if any(field.required and field.name not in valid for field in kind.fields):
             return _INVALID
-        return kind.cls(**values)
+        return kind.cls(**valid)
 
     def _list(self, kind: inspect.VarTupleType, node: Node, where: str) -> Any:
         if _is_nothing(node):
@@ -207,11 +210,13 @@ class _Reading:
             return {}
         if not isinstance(node, MappingNode):
             return self._refuse(node, where, "a mapping", "write 'name: value', one a line")
-        values = {
-            name: self.value(kind.value_type, item, f"{where}.{name}")
-            for name, (_, item) in node.entries.items()
-        }
-        return _INVALID if any(value is _INVALID for value in values.values()) else values
+        values = {}
+        for name, (_, item) in node.entries.items():
+            known = len(self.problems)
+            value = self.value(kind.value_type, item, f"{where}.{name}")
+            if len(self.problems) == known:  # what is missing in it may be misspelt
+                values[name] = value
+        return values
 
     def _optional(self, kind: inspect.UnionType, node: Node, where: str) -> Any:
         if isinstance(node, Scalar) and node.plain and node.text.lower() in _NOTHING:

@@ -9,8 +9,7 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-from tailrace.core.shapes import Shape, ShapeError, load_shapes
-from tailrace.errors import InvalidInputError, Problem
+from tailrace.core.shapes import Shape
 from tailrace.settings import Settings
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where there is one
@@ -19,20 +18,10 @@ _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml w
 def load_all_shapes(settings: Settings) -> tuple[Shape, ...]:
     """Return the shapes that the settings want.
 
-    Raises:
-        InvalidInputError: a pattern of ``masking.patterns`` can't be used.
+    Those of ``masking.patterns`` are believed: whoever read the settings has compiled them.
     """
-    own = [{"name": name, "pattern": text} for name, text in settings.masking.patterns.items()]
-    try:
-        mine = load_shapes(own, "masking.patterns")
-    except ShapeError as exc:
-        names = list(settings.masking.patterns)
-        raise InvalidInputError(
-            [
-                _problem_of(problem.where, problem.problem, problem.hint, names)
-                for problem in exc.problems
-            ]
-        ) from None
+    patterns = settings.masking.patterns.items()
+    mine = tuple(Shape(name=name, pattern=pattern) for name, pattern in patterns)
     return (*_shipped(), *mine) if settings.masking.shapes else mine
 
 
@@ -48,10 +37,3 @@ def shipped_file() -> Path:
     package = Path(str(resources.files("tailrace")))
     in_wheel = package / "shipped/configs/masking.yaml"
     return in_wheel if in_wheel.exists() else package.parent.parent / "configs/masking.yaml"
-
-
-def _problem_of(where: str, problem: str, hint: str, names: list[str]) -> Problem:
-    """Name the entry as the settings do: ``shapes[3].pattern`` is the fourth pattern."""
-    number = where.removeprefix("shapes[").partition("]")[0]
-    name = names[int(number)] if number.isdigit() else number
-    return Problem(f"masking.patterns.{name}", problem, hint)
