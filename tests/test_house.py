@@ -74,7 +74,7 @@ MAY_IMPORT: Final = {
         "store", "task_end", "undumpable", "wire",
     },
     "doctor": {
-        "bubblewrap", "core", "pipeline", "rundir", "search_path", "settings", "store",
+        "bubblewrap", "core", "errors", "pipeline", "rundir", "search_path", "settings", "store",
         "wire", "worker",
     },
     "http": {

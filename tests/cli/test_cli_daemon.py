@@ -446,6 +446,20 @@ async def test_open_knows_the_page_with_its_token(daemon: Daemon) -> None:
     assert json.loads(stdout) == {"url": f"{daemon.url}/?token={daemon.token}"}
 
 
+async def test_open_says_that_it_has_no_token_rather_than_no_daemon(daemon: Daemon) -> None:
+    """Its file is gone, or the token was revoked, and the page would answer 401."""
+    tailrace = Calls(daemon, by_url=False)
+    assert (await tailrace("token", "revoke", "owner"))[0] == 0
+    status, stdout, stderr = await tailrace("open", "--json")
+    assert (status, stdout) == (3, "")
+    assert "/token holds a token that isn't valid; remove it, and the daemon makes" in stderr
+    daemon.state.token.unlink()
+    status, stdout, stderr = await tailrace("open", "--json")
+    assert (status, stdout) == (3, "")
+    assert "/token is gone; the daemon makes one when it starts; or set" in stderr
+    assert f"call `tailrace open --url {daemon.url}`" in stderr
+
+
 async def test_a_second_daemon_on_a_state_folder_is_refused(daemon: Daemon) -> None:
     """It says so in one line, with status 2, and the first one goes on."""
     status, _, stderr = await Calls(daemon, by_url=False)("serve", "--listen", "127.0.0.1:0")

@@ -87,6 +87,7 @@ def test_global_options_may_stand_before_and_after_the_command(site: Site) -> No
         (["open", "--url", "http://127.0.0.1:1"], 3, "http://127.0.0.1:1 can't be reached: "),
         (["open", "--url", "ftp://x"], 2, "'ftp://x' is no address of a daemon"),
         (["token", "create", "a b"], 2, "'a b' is no name"),
+        (["token", "create", "owner"], 2, "'owner' is the token that the daemon makes for itself"),
         (["token", "create", "a", "--expires", "soon"], 2, "--expires soon: write a duration"),
         (["token", "revoke", "nobody"], 2, "there is no token 'nobody'"),
         (["completion", "tcsh"], 2, "'tcsh' is not one of"),

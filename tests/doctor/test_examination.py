@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tailrace.pipeline.catalog import Entry
 from tailrace.pipeline.model import Pipeline, StepDef
 from tailrace.rundir.layout import StateDir
 from tailrace.settings import Credential, Git, Limits, McpServer, Settings
+from tailrace.store.tokens import TokenStore
 from yard import SECRET, Yard
 
 
@@ -264,6 +267,20 @@ def test_a_token_that_others_can_read_is_a_problem(tmp_path: Path) -> None:
     state.token.chmod(0o600)
     (found,) = (c for c in places.checks(settings, state) if c.check == "token")
     assert found.status == "ok"
+    assert not state.state_db.exists()
+
+
+def test_a_first_token_that_was_revoked_is_a_warning(tmp_path: Path) -> None:
+    """The page that it would open asks for another."""
+    state = StateDir(tmp_path)
+    with contextlib.closing(TokenStore(state.state_db)) as store:
+        store.ensure_first(state, now=time.time())
+        settings = Settings(limits=Limits(min_free=0))
+        (found,) = (c for c in places.checks(settings, state) if c.check == "token")
+        assert found.status == "ok"
+        store.revoke("owner", now=time.time())
+    (found,) = (c for c in places.checks(settings, state) if c.check == "token")
+    assert (found.status, "was revoked" in found.text) == ("warning", True)
 
 
 async def test_no_pipeline_at_all_is_a_warning(yard: Yard) -> None:

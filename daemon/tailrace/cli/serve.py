@@ -8,6 +8,7 @@ import functools
 import os
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +19,7 @@ from tailrace.cli.signals import Signals
 
 if TYPE_CHECKING:
     from tailrace.http.server import Server
+    from tailrace.rundir.layout import StateDir
     from tailrace.settings import Settings
     from tailrace.systemd import ServiceManager
     from tailrace.worker.secrets import SecretStore
@@ -214,14 +216,31 @@ def _page(session: Session) -> str:
     state = session.state()
     try:
         address = state.address.read_text().strip()
-        token = state.token.read_text().strip()
     except FileNotFoundError:
         raise UnreachableError(
             f"no daemon runs on {state.path}; start one with `tailrace serve`"
         ) from None
     _reach(f"http://{address}")
     base = session.settings.public_url or f"http://{address}"
-    return f"{base.rstrip('/')}/?token={token}"
+    return f"{base.rstrip('/')}/?token={_first_token(state, base)}"
+
+
+def _first_token(state: StateDir, base: str) -> str:
+    from tailrace.errors import UnreachableError
+    from tailrace.store.tokens import TokenStore
+
+    text = ""
+    with contextlib.suppress(FileNotFoundError):
+        text = state.token.read_text().strip()
+    if text:
+        with contextlib.closing(TokenStore(state.state_db)) as store:
+            if store.find(text, now=time.time()) is not None:
+                return text
+    problem = "holds a token that isn't valid; remove it, and" if text else "is gone;"
+    raise UnreachableError(
+        f"{state.token} {problem} the daemon makes one when it starts; or set TAILRACE_TOKEN to "
+        f"one that `tailrace token create` made, and call `tailrace open --url {base}`"
+    )
 
 
 def _reach(url: str) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from tailrace.core.units import format_bound, format_size
 from tailrace.doctor.checks import ok, problem, warning
+from tailrace.errors import TailraceError
 from tailrace.rundir.layout import StateDir
 from tailrace.settings import Settings
 from tailrace.store.state import VERSION
+from tailrace.store.tokens import TokenStore
 from tailrace.wire import DoctorCheck
 
 
@@ -110,8 +114,24 @@ def _token(state: StateDir) -> Iterator[DoctorCheck]:
             "token", f"{state.token} is open to others (mode {mode:04o})",
             f"chmod 600 {state.token}, and make another: others may have read it",
         )  # fmt: skip
+    elif _has_ended(state):
+        yield warning(
+            "token", f"{state.token} holds a token that was revoked: `tailrace open` has none",
+            "remove it: the daemon makes another when it starts",
+        )  # fmt: skip
     else:
         yield ok("token", f"{state.token}, for its owner alone")
+
+
+def _has_ended(state: StateDir) -> bool:
+    try:
+        if not state.state_db.exists():  # which opening it would make
+            return False
+        text = state.token.read_text(errors="replace").strip()
+        with contextlib.closing(TokenStore(state.state_db)) as store:
+            return store.is_ended(text, now=time.time())
+    except (OSError, TailraceError):  # told by whoever needs them
+        return False
 
 
 def secret_files(secrets_dir: str | None) -> Iterator[DoctorCheck]:

@@ -98,8 +98,11 @@ class TokenStore:
         A scope holds those before it: ``admin`` may do everything, ``run`` may read.
 
         Raises:
-            InvalidInputError: the name is taken or none, or a scope or pipeline is none.
+            InvalidInputError: the name is taken, `FIRST` or none, or a scope or pipeline is none.
         """
+        if name == FIRST:  # the next start might put the file's token in its place
+            problem = f"'{name}' is the token that the daemon makes for itself"
+            raise InvalidInputError([Problem("name", problem, "choose another name")])
         text = "tr_" + secrets.token_urlsafe(32)
         self._insert(text, name, tuple(scopes), pipelines, expires_s, now)
         return text
@@ -154,6 +157,11 @@ class TokenStore:
         """Return the token with that text if it is valid now."""
         token = self._by_hash(_hash(text))
         return token if token is not None and token.is_valid(now) else None
+
+    def is_ended(self, text: str, *, now: float) -> bool:
+        """Whether it was a token once, and isn't any more."""
+        token = self._by_hash(_hash(text))
+        return token is not None and not token.is_valid(now)
 
     def _by_hash(self, digest: bytes) -> Token | None:
         found = self._do(
