@@ -386,6 +386,22 @@ def test_completion_knows_what_is_there(site: Site) -> None:
     assert completed(site, "--state", "p") == ["dir,p"]
 
 
+def test_completion_offers_what_the_named_run_has(site: Site) -> None:
+    """Not what the latest one has, also where an option's value is completed."""
+    site.pipeline("one", "steps: {a: {run: 'echo x > $TAILRACE_ARTIFACTS/f'}}\n")
+    site.pipeline("two", "steps: {b: {run: 'echo x > $TAILRACE_ARTIFACTS/g'}}\n")
+    for name in ("one", "two"):
+        assert site.tailrace("run", name).returncode == 0
+    assert completed(site, "tail", "one/1", "--step", "") == ["plain,a"]
+    assert completed(site, "tail", "--raw", "one/1", "--step", "") == ["plain,a"]
+    assert completed(site, "tail", "--step", "") == ["plain,b"]
+    assert completed(site, "artifacts", "one/1", "--get", "") == ["plain,f"]
+    assert completed(site, "retry", "one/1", "--from", "") == [
+        "plain,failed", "plain,start", "plain,a",
+    ]  # fmt: skip
+    assert completed(site, "skip", "one/1", "") == ["plain,a"]
+
+
 def test_completion_keeps_silent_where_it_can_not_know(site: Site) -> None:
     """An unknown run or command, a daemon out of reach, settings with mistakes."""
     assert completed(site, "skip", "nope/1", "") == []

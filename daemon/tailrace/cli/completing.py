@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ async def _pipelines(source: Source, ctx: click.Context) -> list[str]:
 
 
 async def _view(source: Source, ctx: click.Context) -> wire.RunView:
-    named = ctx.params.get("run_name") or "latest"
+    named = ctx.params.get("run_name")
+    if ctx.get_parameter_source("run_name") is not ParameterSource.COMMANDLINE and ctx.args:
+        named = ctx.args[0]  # while an option lacks its value, click gives no argument its name
+    named = named or "latest"
     return await source.view(await source.resolve(named))
 
 
