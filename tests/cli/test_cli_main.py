@@ -86,6 +86,8 @@ def test_global_options_may_stand_before_and_after_the_command(site: Site) -> No
         (["open"], 3, "no daemon runs on"),
         (["open", "--url", "http://127.0.0.1:1"], 3, "http://127.0.0.1:1 can't be reached: "),
         (["open", "--url", "ftp://x"], 2, "'ftp://x' is no address of a daemon"),
+        (["prove", "cancels", "--plant", "lost"], 2, "is made by daemon-kills and watchers; name"),
+        (["prove", "watchers", "--plant", "leaks"], 2, "--plant leaks is made by canaries; name"),
         (["token", "create", "a b"], 2, "'a b' is no name"),
         (["token", "create", "owner"], 2, "'owner' is the token that the daemon makes for itself"),
         (["token", "create", "a", "--expires", "soon"], 2, "--expires soon: write a duration"),

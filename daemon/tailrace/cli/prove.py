@@ -55,6 +55,7 @@ def prove(
 
     if not os.access(Path(report).absolute().parent, os.W_OK):  # before the minute that it takes
         raise click.UsageError(f"{report} can't be written; name another file with --report")
+    _check_plants(proofs or _PROOFS, plant)
     session = current()
     # Drawn here, so that whoever saw a miss can have the same moments again.
     drawn = random.randrange(1 << 32) if seed is None else seed
@@ -73,6 +74,22 @@ def prove(
     finally:
         _leave(folder, kept=keep or not passed, quiet=session.as_json)
     return 0 if passed else 1
+
+
+def _check_plants(proofs: Collection[str], plant: Collection[Kind]) -> None:
+    """Refuse a miss that no proof would make: nothing found would look as if it failed to find.
+
+    Raises:
+        click.UsageError: names the proofs that make it.
+    """
+    from tailrace.prove.course import PROMISES
+
+    for kind in plant:
+        able = [promise.name for promise in PROMISES if kind in promise.plants]
+        if not set(able) & set(proofs):
+            raise click.UsageError(
+                f"--plant {kind} is made by {' and '.join(able)}; name one of them, too"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -317,6 +317,7 @@ PROMISE: Final = Promise(
     name="canaries",
     title="Secrets printed in {} forms",
     judges=("leaks", "lost"),
+    plants=("leaks",),
     size=lambda counts: len(leaky_step.forms("s" * 9, "l" * 9, "p" * 9)),
     prove=prove,
 )

@@ -135,6 +135,7 @@ PROMISE: Final = Promise(
     name="cancels",
     title="{} nasty trees cancelled",
     judges=("survivors", "lost", "doubled"),
+    plants=("survivors",),
     size=lambda counts: counts.cancels,
     prove=prove,
 )

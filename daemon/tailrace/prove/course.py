@@ -38,8 +38,8 @@ async def prove_all(
     """Make all proofs below *folder* and return what came out.
 
     The same *seed* draws the same moments, signals and secrets. *planted* are
-    misses that are made on purpose and must be found. Cancelling it ends
-    everything that was started, and then raises.
+    misses that are made on purpose, by each promise that ``plants`` them, and
+    must be found. Cancelling it ends everything that was started, and then raises.
 
     Raises:
         ProofError: a proof can't be made on this machine.
@@ -72,7 +72,7 @@ async def _prove(
         counts=counts,
         random=random.Random(f"{seed} {promise.name}"),
         ledger=ledger,
-        planted=planted & set(promise.judges),
+        planted=planted & set(promise.plants),
     )
     trial.folder.mkdir()
     try:

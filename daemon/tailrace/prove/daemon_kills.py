@@ -180,6 +180,7 @@ PROMISE: Final = Promise(
     name="daemon-kills",
     title="The daemon killed {} times while runs went on",
     judges=("lost", "doubled"),
+    plants=("lost", "doubled"),
     size=lambda counts: counts.daemon_kills,
     prove=prove,
 )

@@ -178,5 +178,6 @@ class Promise:
     name: str
     title: str  # "{}" is the number of tries
     judges: tuple[Kind, ...]
+    plants: tuple[Kind, ...]  # of those the ones that it can make on purpose
     size: Callable[[Counts], int]
     prove: Callable[[Trial], Awaitable[None]]

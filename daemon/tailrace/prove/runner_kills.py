@@ -263,6 +263,7 @@ PROMISE: Final = Promise(
     name="runner-kills",
     title="{} runners killed in mid-run",
     judges=("lost", "doubled", "survivors"),
+    plants=("survivors",),
     size=lambda counts: counts.runner_kills,
     prove=prove,
 )

@@ -97,6 +97,7 @@ PROMISE: Final = Promise(
     name="watchers",
     title="{} watchers dropped and resumed",
     judges=("lost", "doubled"),
+    plants=("lost", "doubled"),
     size=lambda counts: counts.watchers,
     prove=prove,
 )
