@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from disks import make_read_only, small_disk
 from mcp_server import command
 from tailrace import wire
 from tailrace.bubblewrap import UnusableError
@@ -240,6 +241,26 @@ def test_the_state_folder_is_looked_at_and_not_made(tmp_path: Path) -> None:
     assert (opened.status, opened.hint) == ("warning", f"chmod 700 {state.path}")
     (tmp_path / "file").write_text("")
     assert places.state_folder(StateDir(tmp_path / "file")).status == "problem"
+
+
+def test_a_state_folder_that_every_command_refuses_is_a_problem(tmp_path: Path) -> None:
+    """A version that is none, a link to nowhere, a read-only disk."""
+    state = StateDir(tmp_path / "state")
+    state.path.symlink_to(tmp_path / "nowhere")
+    found = places.state_folder(state)
+    assert (found.status, "is a link to what isn't there" in found.text) == ("problem", True)
+    state.path.unlink()
+    state.path.mkdir(mode=0o700)
+    state.version.write_text("abc\n")
+    found = places.state_folder(state)
+    assert (found.status, found.text) == (
+        "problem", f"{state.version} holds 'abc' and not a format's number",
+    )  # fmt: skip
+    with small_disk(tmp_path / "disk") as disk:
+        assert places.state_folder(StateDir(disk)).status == "ok"
+        make_read_only(disk)
+        found = places.state_folder(StateDir(disk))
+        assert (found.status, found.text) == ("problem", f"{disk} is on a read-only disk")
 
 
 def test_the_state_folder_of_somebody_else_is_a_problem(

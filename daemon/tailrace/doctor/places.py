@@ -12,10 +12,10 @@ from pathlib import Path
 
 from tailrace.core.units import format_bound, format_size
 from tailrace.doctor.checks import ok, problem, warning
-from tailrace.errors import TailraceError
+from tailrace.errors import InvalidInputError, TailraceError
 from tailrace.rundir.layout import StateDir
 from tailrace.settings import Settings
-from tailrace.store.state import VERSION
+from tailrace.store.state import VERSION, read_format
 from tailrace.store.tokens import TokenStore
 from tailrace.wire import DoctorCheck
 
@@ -35,7 +35,12 @@ def state_folder(state: StateDir) -> DoctorCheck:
     path = state.path
     try:
         status = path.stat()
+        is_read_only = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
     except FileNotFoundError:
+        if path.is_symlink():
+            return problem(
+                "state", f"{path} is a link to what isn't there", "make that folder, or remove it"
+            )
         return _absent(path)
     except OSError as exc:
         return problem("state", f"{path}: {exc.strerror}", "name another folder with --state")
@@ -46,6 +51,10 @@ def state_folder(state: StateDir) -> DoctorCheck:
             "state", f"{path} belongs to uid {status.st_uid}, and this is uid {os.geteuid()}",
             f"call tailrace as its owner: sudo -u '#{status.st_uid}' tailrace …",
         )  # fmt: skip
+    if is_read_only:
+        return problem(
+            "state", f"{path} is on a read-only disk", "mount that writable, or choose state_dir"
+        )
     if not os.access(path, os.W_OK | os.X_OK):
         return problem("state", f"{path} can't be written", f"chmod 700 {path}")
     if status.st_mode & 0o077:
@@ -63,14 +72,15 @@ def _absent(path: Path) -> DoctorCheck:
 
 def _version(state: StateDir) -> DoctorCheck:
     try:
-        text = state.version.read_text(errors="replace").strip()[:20]
-    except FileNotFoundError:
-        text = ""
+        found = read_format(state)
+    except InvalidInputError as exc:
+        (mistake,) = exc.problems
+        return problem("state", mistake.problem, mistake.hint)
     except OSError as exc:
         return problem("state", f"{state.version}: {exc.strerror}", "name another with --state")
-    if text.isascii() and text.isdigit() and int(text) > VERSION:
+    if found is not None and found > VERSION:
         return problem(
-            "state", f"{state.path} was written by a newer Tailrace (format {text})",
+            "state", f"{state.path} was written by a newer Tailrace (format {found})",
             "upgrade Tailrace, or put back a backup from before",
         )  # fmt: skip
     return ok("state", f"{state.path}, for its owner alone")
