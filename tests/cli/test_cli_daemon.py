@@ -22,7 +22,7 @@ from tailrace.cli.artifacts import get_artifact
 from tailrace.cli.remote import Remote, typed
 from tailrace.client import Client, SseParser
 from tailrace.errors import ConflictError, InvalidInputError, UnknownError, UnreachableError
-from tailrace.pipeline.params import check_params, params_schema
+from tailrace.pipeline.params import Unfit, check_params, params_schema
 from tailrace.wire import Frame, encode_json
 
 PIPELINES = {
@@ -64,8 +64,12 @@ def test_a_param_is_read_alike_with_and_without_a_daemon(name: str, text: str) -
         except InvalidInputError:
             return "refused"
 
-    sent = encode_json(typed(text, params_schema(PARAMS)["properties"][name]))
-    there = json.loads(sent)
+    try:
+        value = typed(text, params_schema(PARAMS)["properties"][name])
+    except Unfit:
+        assert read_as(text, text=True) == read_as(text, text=False) == "refused"
+        return
+    there = json.loads(encode_json(value))
     assert repr(read_as(there, text=False)) == repr(read_as(text, text=True))
 
 
@@ -154,6 +158,21 @@ async def test_a_file_that_is_refused_leaves_no_answer_open(
             await get_artifact(OneFile(client), "hello/1", "f.txt", None)
     assert closed == ["f.txt"]
     assert (tmp_path / "f.txt").read_text() == "mine\n"
+
+
+async def test_params_that_do_not_fit_are_told_alike_with_and_without_a_daemon(
+    daemon: Daemon,
+) -> None:
+    """All of them at once, in the words for what was typed."""
+    tailrace = Calls(daemon, by_url=False)
+    pipelines = str(daemon.state.path.parent / "pipelines")
+    for given in (["n=" + "9" * 25], ["n=x"], ["n=1", "loud=maybe"], ["n=x", "loud=", "m=1"]):
+        args = ["run", "hello", *(word for param in given for word in ("-p", param))]
+        there = await tailrace(*args)
+        here = await tailrace(*args, "--local", "--pipelines", pipelines)
+        assert there[0] == 2
+        assert sorted(there[2].splitlines()) == sorted(here[2].splitlines())
+        assert len(there[2].splitlines()) == len([p for p in given if p != "n=1"])
 
 
 NO_NAMES = ("", ".", "..", "../runs", "../../../healthz", "a/b/c", "hello/1/events",

@@ -11,7 +11,7 @@ from tailrace import wire
 from tailrace.cli.source import Asked
 from tailrace.client import Client, NotStartedError
 from tailrace.core.events import LAST_EVENTS
-from tailrace.errors import UnknownError
+from tailrace.errors import InvalidInputError, Problem, UnknownError
 from tailrace.pipeline.params import Unfit, from_text
 from tailrace.pipeline.spelling import printable, suggest
 
@@ -25,11 +25,17 @@ class Remote:
     async def start(self, asked: Asked) -> tuple[str | None, str | None]:
         """Start a run; text becomes what the pipeline's params are."""
         params: dict[str, Any] = dict(asked.params)
+        ours: dict[str, Problem] = {}
         try:
             if params:
                 described = await self._client.pipeline(asked.pipeline)
                 kinds = (described.params_schema or {}).get("properties", {})
-                params = {n: typed(v, kinds.get(n) or {}) for n, v in asked.params.items()}
+                for name, text in asked.params.items():
+                    try:
+                        params[name] = typed(text, kinds.get(name) or {})
+                    except Unfit as unfit:  # sent as text, and refused with all else that is wrong
+                        where = f"params.{name}"
+                        ours[where] = Problem(where, unfit.problem, unfit.hint)
             run = await self._client.start(
                 asked.pipeline,
                 params,
@@ -39,6 +45,9 @@ class Remote:
             )
         except NotStartedError as skipped:
             return None, skipped.reason
+        except InvalidInputError as refused:
+            told = [ours.get(problem.where, problem) for problem in refused.problems]
+            raise InvalidInputError(told) from None
         except UnknownError:  # whose hint is for HTTP
             names = [known.name for known in await self._client.pipelines()]
             hint = suggest(asked.pipeline, names, otherwise="`tailrace pipelines` lists them")
@@ -152,17 +161,17 @@ class Remote:
 
 
 def typed(text: str, schema: dict[str, Any]) -> Any:
-    """Return a param's text as JSON of its type; what doesn't fit stays text, and is refused there.
+    """Return a param's text as JSON of its type.
 
     A local repository is named from here, so its path is made absolute: the
     daemon stands elsewhere.
+
+    Raises:
+        Unfit: it is no such value.
     """
     kind = schema.get("type")
     if kind in ("integer", "number", "boolean"):
-        try:
-            return from_text(kind, text)  # as without a daemon
-        except Unfit:
-            return text
+        return from_text(kind, text)  # as without a daemon
     if schema.get("format") == "uri-reference" and _is_local(text):
         return str(Path(text).expanduser().absolute())
     return text
