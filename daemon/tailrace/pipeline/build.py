@@ -128,6 +128,7 @@ def build_step(reading: Reading, where: str, fields: dict[str, Any]) -> model.St
         fields["artifacts"] = model.Artifacts(paths=fields["artifacts"])
     if "artifacts" in fields:
         _check_globs(reading, f"{where}.artifacts", fields["artifacts"].paths)
+        _check_primary(reading, f"{where}.artifacts.primary", fields["artifacts"].primary)
     if "workdir" in fields:
         check_folder(reading, f"{where}.workdir", fields["workdir"])
     if fields.get("command"):
@@ -166,6 +167,12 @@ def _check_globs(reading: Reading, where: str, globs: tuple[str, ...]) -> None:
         if glob.startswith("/") or ".." in glob.split("/"):
             hint = "name files below the workdir; leave others in $TAILRACE_ARTIFACTS"
             reading.mistake(inner, f"'{glob}' leads out of the workdir", hint, item=item)
+
+
+def _check_primary(reading: Reading, where: str, name: str | None) -> None:
+    if name is not None and (name.startswith("/") or ".." in name.split("/")):
+        hint = "write it as `tailrace artifacts` lists it, such as report.html"
+        reading.mistake(where, f"no artifact can be named '{name}'", hint)
 
 
 def _check_command(reading: Reading, where: str, argv: tuple[str, ...]) -> None:
