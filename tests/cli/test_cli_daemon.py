@@ -203,6 +203,7 @@ async def test_names_within_a_run_stay_in_their_place(daemon: Daemon) -> None:
         (["run", "..", "-p", "n=1"], "no pipeline is named '..'; "),
         (["run", "hallo", "-p", "n=1"], "no pipeline is named 'hallo'; did you mean 'hello'?"),
         (["run", "hallo"], "no pipeline is named 'hallo'; did you mean 'hello'?"),
+        (["doctor", "hello", "zzz"], "no pipeline is named 'zzz'; `tailrace pipelines` lists them"),
         *((["artifacts", "hello/1", "--get", name],
            f"it left no artifact '{name}'; without --get they are listed")
           for name in ("", "../run.json", "f.txt/", "zz")),

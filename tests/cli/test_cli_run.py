@@ -259,6 +259,10 @@ def test_artifacts_are_listed_and_got(site: Site) -> None:
     assert site.tailrace("artifacts", "latest", "--get", "x.txt", "-o", "-").stdout == "x\n"
     assert site.tailrace("artifacts", "latest", "--get", "x.txt").returncode == 0
     assert (site.folder / "x.txt").read_text() == "x\n"
+    site.pipeline("bare", "steps: {a: {run: 'true'}}\n")
+    site.tailrace("run", "bare")
+    assert "bare/1 left no files" in site.tailrace("artifacts", "latest").stderr
+    assert "bare/1 is deleted" in site.tailrace("rm", "latest").stderr
     again = site.tailrace("artifacts", "latest", "--get", "x.txt")
     assert (again.returncode, "x.txt exists" in again.stderr) == (2, True)
     unknown = site.tailrace("artifacts", "latest", "--get", "../run.json")
@@ -321,7 +325,7 @@ def test_a_run_that_lost_its_runner_is_not_removed_before_its_end(site: Site) ->
     os.kill(holder.pid, signal.SIGKILL)
     until(lambda: not is_held(site.latest().lock))
     refused = site.tailrace("rm", "slow/1")
-    assert (refused.returncode, "is running; cancel it first" in refused.stderr) == (2, True)
+    assert (refused.returncode, "lost its runner; cancel it" in refused.stderr) == (2, True)
     assert site.tailrace("cancel", "slow/1").returncode == 0
     assert site.tailrace("rm", "slow/1").returncode == 0
     assert list(site.state.runs.iterdir()) == []
@@ -351,6 +355,23 @@ def test_who_watches_a_run_whose_runner_died_ends_it(site: Site) -> None:
     assert process.returncode == 1
     assert "its runner died" in stderr
     assert read_snapshot(site.latest()).cause_code == "lost"
+
+
+def test_a_run_that_lost_its_runner_is_not_told_to_be_waited_for(site: Site) -> None:
+    """Nobody would end it; cancelling it does, and says how."""
+    site.pipeline("slow", SLOW)
+    process = site.begin("run", "slow", "--detach")
+    assert process.communicate(timeout=20)[0] == "slow/1\n"
+    begun(site, "waiting")
+    run = site.latest()
+    os.kill(_runner(run.path), signal.SIGKILL)
+    until(lambda: not is_held(run.lock))
+    for command in ("retry", "rm"):
+        done = site.tailrace(command, "slow/1")
+        assert done.returncode == 2
+        assert "slow/1 lost its runner; cancel it, which ends it" in done.stderr
+    assert "slow/1 has ended: error" in site.tailrace("cancel", "slow/1").stderr
+    assert "slow/1 is deleted" in site.tailrace("rm", "latest").stderr
 
 
 def test_a_run_ends_whose_runner_died_before_it_had_started(site: Site) -> None:
@@ -408,4 +429,4 @@ def test_the_index_is_made_anew_from_the_folders(site: Site) -> None:
     site.pipeline("one", "steps: {a: {run: 'true'}}\n")
     site.tailrace("run", "one")
     site.state.index.unlink(missing_ok=True)
-    assert site.tailrace("reindex").stdout == "1 runs are in the index\n"
+    assert site.tailrace("reindex").stdout == "1 run is in the index\n"

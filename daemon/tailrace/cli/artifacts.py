@@ -48,12 +48,13 @@ async def _artifacts(session: Session, run_name: str, name: str | None, output: 
         if name is not None:
             await get_artifact(source, run_id, name, output)
             return
-        found = (await source.view(run_id)).artifacts
+        view = await source.view(run_id)
+    found = view.artifacts
     if session.as_json:
         print_json({"artifacts": found})
         return
     if not found:
-        say(f"{run_name} left no files")
+        say(f"{view.ref} left no files")
         return
     from tailrace.cli.picture import make_console, print_table
     from tailrace.cli.rows import Line

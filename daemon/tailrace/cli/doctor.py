@@ -63,8 +63,14 @@ async def _report(
 ) -> wire.DoctorReport:
     if where is None:
         return await _look_from_here(session, names)
+    from tailrace.cli.remote import no_pipeline
+    from tailrace.errors import UnknownError
+
     async with session.client(where) as client:
-        return await client.doctor(names)
+        try:
+            return await client.doctor(names)
+        except UnknownError:  # whose hint is for HTTP
+            raise await no_pipeline(client, names) from None
 
 
 async def _look_from_here(session: Session, names: list[str]) -> wire.DoctorReport:

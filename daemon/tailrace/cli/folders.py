@@ -16,7 +16,7 @@ from tailrace import wire
 from tailrace.cli.journal import journal_events
 from tailrace.cli.source import Asked
 from tailrace.core.admission import WAITS_ELSEWHERE
-from tailrace.core.events import Control
+from tailrace.core.events import FINAL_RUN_STATUSES, Control
 from tailrace.core.units import parse_duration
 from tailrace.errors import (
     ConflictError,
@@ -107,7 +107,12 @@ class Folders:
         """Accept a run that repeats another one, and start its runner."""
         from tailrace.worker.repeat import repeat_of
 
-        repeat = repeat_of(self._state, run_id, start=start, by=_user(), via="cli", trusted=True)
+        try:
+            repeat = repeat_of(
+                self._state, run_id, start=start, by=_user(), via="cli", trusted=True
+            )
+        except ConflictError as exc:
+            raise _or_lost(self._state.run(run_id), exc) from None
         acceptor = self._acceptor()
         await acceptor.requirements.look(repeat.of.plan.requires)
         with acceptor.prepare_repeat(repeat) as prepared:
@@ -344,7 +349,10 @@ class Folders:
         """Delete a finished run's folder and workspace."""
         from tailrace.worker.removal import remove_run
 
-        await asyncio.to_thread(remove_run, self._state, run_id)
+        try:
+            await asyncio.to_thread(remove_run, self._state, run_id)
+        except ConflictError as exc:
+            raise _or_lost(self._state.run(run_id), exc) from None
         self._indexed().remove(run_id)
 
 
@@ -390,6 +398,14 @@ def _no_runner(run: RunDir, exc: Exception) -> TailraceError:
         return TailraceError(f"the runner of {ref} doesn't answer: {exc}")
     what = "is queued, and no daemon runs" if snapshot.status == "queued" else "lost its runner"
     return NoRunnerError(f"{ref} {what}", state=snapshot.status)
+
+
+def _or_lost(run: RunDir, exc: ConflictError) -> ConflictError:
+    """Return *exc*, or what is true where the run that hasn't ended has no runner any more."""
+    if exc.state in ("", "queued", *FINAL_RUN_STATUSES) or is_held(run.lock):
+        return exc
+    ref = read_snapshot(run).ref or run.id
+    return NoRunnerError(f"{ref} lost its runner; cancel it, which ends it", state=exc.state)
 
 
 def _user() -> str:

@@ -85,8 +85,9 @@ def _line(what: str, gone: Gone) -> str:
 
 
 def _summary(parts: dict[str, tuple[Gone, ...]], total: int, dry_run: bool) -> str:
-    from tailrace.core.units import format_size
+    from tailrace.core.units import format_size, plural
 
-    names = {"run": "runs", "workspace": "workspaces", "cache": "cache entries"}
-    counts = ", ".join(f"{len(parts[what])} {name}" for what, name in names.items())
-    return f"{counts}: {format_size(total)} {'would be freed' if dry_run else 'freed'}"
+    counts = [plural(len(parts[what]), what) for what in ("run", "workspace")]
+    entries = len(parts["cache"])
+    counts.append(f"{entries:,} cache {'entry' if entries == 1 else 'entries'}")
+    return f"{', '.join(counts)}: {format_size(total)} {'would be freed' if dry_run else 'freed'}"

@@ -57,6 +57,7 @@ def prove(
         raise click.UsageError(f"{report} can't be written; name another file with --report")
     _check_plants(proofs or _PROOFS, plant)
     session = current()
+    session.refuse("it makes state folders and daemons of its own", "--url", "--state")
     # Drawn here, so that whoever saw a miss can have the same moments again.
     drawn = random.randrange(1 << 32) if seed is None else seed
     folder = Path(tempfile.mkdtemp(prefix="tailrace-prove-"))

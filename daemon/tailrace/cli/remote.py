@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,7 @@ class Remote:
             told = [ours.get(problem.where, problem) for problem in refused.problems]
             raise InvalidInputError(told) from None
         except UnknownError:  # whose hint is for HTTP
-            names = [known.name for known in await self._client.pipelines()]
-            hint = suggest(asked.pipeline, names, otherwise="`tailrace pipelines` lists them")
-            raise UnknownError(
-                f"no pipeline is named '{printable(asked.pipeline)}'; {hint}"
-            ) from None
+            raise await no_pipeline(self._client, [asked.pipeline]) from None
         return run.id, None
 
     async def retry(self, run_id: str, start: str) -> str:
@@ -158,6 +154,14 @@ class Remote:
     async def pipelines(self) -> list[wire.PipelineView]:
         """Return the pipelines."""
         return await self._client.pipelines()
+
+
+async def no_pipeline(client: Client, names: Sequence[str]) -> UnknownError:
+    """Return what to say where the daemon knows one of these pipelines not."""
+    known = [pipeline.name for pipeline in await client.pipelines()]
+    name = next((name for name in names if name not in known), names[0])
+    hint = suggest(name, known, otherwise="`tailrace pipelines` lists them")
+    return UnknownError(f"no pipeline is named '{printable(name)}'; {hint}")
 
 
 def typed(text: str, schema: dict[str, Any]) -> Any:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
               help="Only this pipeline's.")  # fmt: skip
 @click.option("--status", metavar="STATUS", shell_complete=completing.statuses,
               help="Only those with this status.")  # fmt: skip
-@click.option("-n", "--limit", default=20, show_default=True, metavar="N", help="How many.")
+@click.option("-n", "--limit", type=click.IntRange(1, 1_000), default=20, show_default="20",
+              metavar="N", help="How many.")  # fmt: skip
 @click.option("--cursor", metavar="CURSOR", help="The next page, as --json names it.")
 @global_options
 def runs(pipeline: str | None, status: str | None, limit: int, cursor: str | None) -> None:

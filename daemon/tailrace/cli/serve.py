@@ -52,21 +52,25 @@ def serve(listen: str | None, on_stop: str) -> None:
 
         manager = ServiceManager.take(os.environ)
         session = current()
+        state = session.own_state()
         settings = session.settings
         if listen is not None:
             settings = msgspec.structs.replace(settings, listen=listen)
         set_up_logs(settings.log)
         become_undumpable()
-        run_async(_Daemon(session, settings, signals, manager).serve(cancel=on_stop == "cancel"))
+        daemon = _Daemon(session, state, settings, signals, manager)
+        run_async(daemon.serve(cancel=on_stop == "cancel"))
 
 
 class _Daemon:
     """The daemon's life."""
 
     def __init__(
-        self, session: Session, settings: Settings, signals: Signals, manager: ServiceManager
-    ) -> None:
+        self, session: Session, state: StateDir, settings: Settings, signals: Signals,
+        manager: ServiceManager,
+    ) -> None:  # fmt: skip
         self._session = session
+        self._state = state
         self._settings = settings  # as they were at the start: where it listens stays
         self._read = session.settings  # likewise, without this call's options
         self._signals = signals
@@ -86,7 +90,7 @@ class _Daemon:
         session, settings, manager = self._session, self._settings, self._manager
         secrets = SecretStore.take(settings, os.environ)
         async with contextlib.AsyncExitStack() as stack:
-            worker = Worker(session.state(), settings, session.catalog(), secrets)
+            worker = Worker(self._state, settings, session.catalog(), secrets)
             await stack.enter_async_context(worker)
             server = await stack.enter_async_context(serving(worker, settings, manager.sockets))
             await worker.begin(server.base_url)

@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import click
 
@@ -80,6 +80,16 @@ class Session:
                 "--url out, or call it where that daemon runs"
             )
         return self.state()
+
+    def refuse(self, why: str, *options: Literal["--url", "--state"]) -> None:
+        """Refuse options that would mean nothing to this command.
+
+        Raises:
+            click.UsageError: one was given; variables don't count.
+        """
+        for option in options:
+            if getattr(self._options, option.removeprefix("--")):
+                raise click.UsageError(f"{option} means nothing here: {why}; leave it out")
 
     def state_path(self) -> Path:
         """Return where the state folder is, or would be made."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from tailrace.cli import completing
 from tailrace.cli.main import global_options
 from tailrace.cli.session import Session, current, run_async
+
+if TYPE_CHECKING:
+    from tailrace.cli.source import Source
 
 
 class _Duration(click.ParamType[str]):
@@ -50,7 +53,10 @@ async def _cancel(session: Session, name: str, reason: str | None) -> None:
     async with session.source() as source:
         run_id = await source.resolve(name)
         await source.cancel(run_id, reason)
-        _done(session, run_id, f"{(await source.view(run_id)).ref} is being cancelled", "cancel")
+        view = await source.view(run_id)
+        ended = view.finished_at is not None and view.status != "aborted"  # it had lost its runner
+        what = f"has ended: {view.status}" if ended else "is being cancelled"
+        _done(session, run_id, f"{view.ref} {what}", "cancel")
 
 
 @click.command()
@@ -162,8 +168,14 @@ async def _rm(session: Session, names: Sequence[str]) -> None:
         # All names first: a typing mistake must not leave half of the work done.
         ids = {name: await source.resolve(name) for name in names}
         for name, run_id in ids.items():
+            told = await ref_of(source, name, run_id)
             await source.delete(run_id)
-            _done(session, run_id, f"{name} is deleted", "rm")
+            _done(session, run_id, f"{told} is deleted", "rm")
+
+
+async def ref_of(source: Source, name: str, run_id: str) -> str:
+    """Return how a run that was named is told: ``latest`` may be another one by then."""
+    return (await source.view(run_id)).ref if name == "latest" else name
 
 
 def _done(session: Session, run_id: str, text: str, what: str) -> None:

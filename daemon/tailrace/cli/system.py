@@ -54,4 +54,6 @@ def reindex() -> None:
 
         print_json({"runs": count})
     else:
-        click.echo(f"{count} runs are in the index")
+        from tailrace.core.units import plural
+
+        click.echo(f"{plural(count, 'run')} {'is' if count == 1 else 'are'} in the index")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tailrace.core.units import format_bound, format_size
+from tailrace.core.units import format_bound, format_size, plural
 from tailrace.doctor.checks import ok, problem, warning
 from tailrace.errors import InvalidInputError, TailraceError
 from tailrace.rundir.layout import StateDir
@@ -159,7 +159,7 @@ def secret_files(secrets_dir: str | None) -> Iterator[DoctorCheck]:
         path = folder / name
         yield warning("secrets", f"{path} is open to others, and so refused", f"chmod 600 {path}")
     if not open_ones:
-        yield ok("secrets", f"{folder}, {len(names)} files")
+        yield ok("secrets", f"{folder}, {plural(len(names), 'file')}")
 
 
 def _is_open(path: Path) -> bool:
