@@ -8,7 +8,7 @@ import os
 import random
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from msgspec import UNSET
 
@@ -20,30 +20,21 @@ from tailrace.core.outputs import MAX_FILE, parse_outputs
 from tailrace.core.plan import CloneAction, StepPlan
 from tailrace.core.units import format_duration
 from tailrace.errors import TailraceError
-from tailrace.pipeline.expressions import Scope, TemplateError, render
-from tailrace.pipeline.paths import variable_of
 from tailrace.rundir.disk import what_is_wrong
 from tailrace.rundir.journal import AttemptLog
 from tailrace.runner import process
 from tailrace.runner.beneath import open_file
 from tailrace.runner.containment import Containment
 from tailrace.runner.context import RunContext
-from tailrace.runner.environment import (
-    MAX_OUTPUTS,
-    base_environment,
-    output_variables,
-    param_variables,
-)
-from tailrace.runner.invocation import Invocation, RefusedStepError, invocation_of
+from tailrace.runner.invocation import Invocation, invocation_of
 from tailrace.runner.limit_watch import until_over
 from tailrace.runner.narration import Narration
 from tailrace.runner.output import Output
 from tailrace.runner.places import Places, make_places
 from tailrace.runner.result import AttemptResult, StopRequest, timed_out
 from tailrace.runner.sandbox import Sandbox, SandboxedEnd, bubblewrap_for, view_of
+from tailrace.runner.step_environment import step_environment, told_left_out
 from tailrace.runner.step_progress import StepProgress
-
-_SHOWN: Final = 5  # names in a notice
 
 
 class Attempt:
@@ -68,7 +59,6 @@ class Attempt:
         self.output: Output | None = None  # once a process has started
         self.places: Places | None = None
         self.workdir: Path | None = None  # without a link below the workspace, at its start
-        self._left_out: list[str] = []  # variables that the environment has no room for
         self._sandbox: Sandbox | None = None
         self.narration: Narration | None = None  # while its progress can be told
 
@@ -141,7 +131,10 @@ class Attempt:
         )  # fmt: skip
         try:
             bubblewrap = await bubblewrap_for(ctx, step, scope)
-            env = self._environment(scope, sandboxed=bubblewrap is not None)
+            env, left_out = step_environment(
+                ctx, step, scope, self.places,
+                marker=self._marker(), sandboxed=bubblewrap is not None,
+            )  # fmt: skip
             invocation = invocation_of(ctx, step, scope)
         except TailraceError as exc:
             self._announce(None)
@@ -155,7 +148,9 @@ class Attempt:
                 ctx, step, self._label, self.places, self._progress
             )
             held.callback(self._let_go, narration, log)
-            self._tell_left_out()
+            if left_out:
+                text = told_left_out(left_out)
+                ctx.recorder.record(Notice(kind="outputs", text=text, step=step.id))
             leader = self._start(invocation, env, bubblewrap)
             if isinstance(leader, AttemptResult):
                 return leader
@@ -205,50 +200,6 @@ class Attempt:
             invocation.close()
             if self._sandbox is not None:
                 self._sandbox.close_inherited()
-
-    def _environment(self, scope: Scope, *, sandboxed: bool) -> dict[str, str]:
-        ctx, step, places = self._ctx, self._step, self.places
-        assert places is not None
-        outputs, self._left_out = output_variables(ctx.needed_outputs(step))
-        return {
-            **base_environment(ctx.settings.step_env),
-            **({"HOME": str(places.home)} if sandboxed else {}),
-            "TMPDIR": str(places.tmp),
-            **{name: self._rendered(name, scope) for name in step.env},
-            **{name: ctx.secrets[name] for name in step.secrets},
-            **param_variables(ctx.params),
-            **outputs,
-            **{variable_of("MATRIX", name): value for name, value in step.matrix.items()},
-            **self._marker(),
-            "TAILRACE_RUN_REF": ctx.file.ref,
-            "TAILRACE_DEPTH": ctx.plan.depth or "",
-            "TAILRACE_WORKSPACE": str(ctx.workspace),
-            "TAILRACE_CACHE": str(ctx.cache),
-            "TAILRACE_ARTIFACTS": str(places.artifacts),
-            "TAILRACE_COLLECTED": str(ctx.run.artifacts),
-            "TAILRACE_OUTPUT": str(places.output),
-            "TAILRACE_EVENTS": str(places.events),
-            "TAILRACE_ANSWERS": str(places.answers),
-            "TAILRACE_PARAMS": str(places.params),
-        }
-
-    def _rendered(self, name: str, scope: Scope) -> str:
-        try:
-            return render(self._step.env[name], scope)
-        except TemplateError as exc:
-            raise RefusedStepError(f"its env {name} can't be rendered: {exc}") from None
-
-    def _tell_left_out(self) -> None:
-        if not self._left_out:
-            return
-        shown = ", ".join(self._left_out[:_SHOWN])
-        if (more := len(self._left_out) - _SHOWN) > 0:
-            shown += f" and {more:,} more"
-        text = (
-            f"not in the environment: {shown}; the outputs of the steps that it needs take over"
-            f" {MAX_OUTPUTS >> 10} KiB together; hand over what is long as an artifact"
-        )
-        self._ctx.recorder.record(Notice(kind="outputs", text=text, step=self._step.id))
 
     def _marker(self) -> dict[str, str]:
         """Return the variables by which the attempt's processes are known."""
