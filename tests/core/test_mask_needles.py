@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import urllib.parse
 from functools import lru_cache
+from xml.etree import ElementTree
 from xml.sax import saxutils
 
 import pytest
@@ -26,6 +27,7 @@ SECRETS = [
     TRICKY,
     LINES,
     "~user#1",
+    "it''s so'",
     "#tag x",
     "ab\tc\x1bd\x7f",
     "🙂 emoji",
@@ -64,10 +66,19 @@ def forms(secret: str) -> dict[str, str]:
         "json": json.dumps(secret)[1:-1],
         "json utf-8": json.dumps(secret, ensure_ascii=False)[1:-1],
         "json slashes": json.dumps(secret).replace("/", "\\/")[1:-1],
+        "url query": quote(secret, safe="!$%&()*+,/:;=?@[\\]^`{|}"),
+        "requests": quote(secret, safe="!#$%&'()*+,/:;=?@[]~"),
         "html": html.escape(secret),
         "html all marks": re.sub("[^0-9A-Za-z]", lambda found: f"&#{ord(found[0])};", secret),
         "html text": html.escape(secret, quote=False),
         "xml": saxutils.escape(secret),
+        "xml attribute": saxutils.quoteattr(secret)[1:-1],
+        "etree attribute": ElementTree.tostring(ElementTree.Element("a", b=secret))[6:-4].decode()
+        if all(char.isprintable() or char in "\n\t" for char in secret)
+        else secret,
+        "repr": repr(f"{secret}'\"")[1:-4],
+        "ascii": ascii(f"{secret}'\"")[1:-4],
+        "repr of bytes": repr(f"{secret}'\"".encode())[2:-4],
         "xml ascii": html.escape(secret, quote=False).encode("ascii", "xmlcharrefreplace").decode(),
         "decimal references": "".join(f"&#{ord(c)};" for c in secret),
         "hex references": "".join(f"&#x{ord(c):x};" for c in secret),
@@ -134,6 +145,7 @@ def test_what_bash_quotes_is_masked(secret: str) -> None:
     require("bash")
     scripts = [
         'printf %q "$S"',
+        'printf %q "+$S"',
         'printf %s "${S@Q}"',
         "set -f; echo $S",
         'set -x; : "$S"',
@@ -155,6 +167,7 @@ def test_what_bash_quotes_is_masked(secret: str) -> None:
         ("col1\tcol2", "'col1'$'\\t''col2'"),
         ("it's\x1b[0m é", "'it'\\''s'$'\\033''[0m é'"),
         ("it's\x1b[0m é", "'it'\\''s'$'\\033''[0m '$'\\303\\251'"),
+        ("ab\t'cd efg", "'ab'$'\\t'\\''cd efg'"),
         ("one\a\btwo\x7f", "'one'$'\\a\\b''two'$'\\177'"),
     ],
 )
@@ -181,6 +194,26 @@ def test_what_shlex_and_json_quote_is_masked_within_its_quotes(secret: str) -> N
     assert shown(secret, shlex.quote(secret)).strip("<>'") in ("***", '"***')
     assert shown(secret, json.dumps({"k": secret})) == '<{"k": "***"}>'
     assert shown(secret, repr([secret])) in ("<['***']>", '<["***"]>')
+
+
+def test_lines_of_an_xml_attribute_are_masked_as_one() -> None:
+    """Short ones, whose marks and breaks are references."""
+    secret = "user&a\npass&'b"
+    for written in ("user&amp;a&#10;pass&amp;'b", "user&amp;a&#13;&#10;pass&amp;&#39;b"):
+        assert MaskRules({"S": secret}).mask_text(f'"{written}"') == '"***"'
+
+
+@pytest.mark.parametrize(
+    ("secret", "quoted"),
+    [
+        ("it''s mine", """'it'"''"'s mine'"""),
+        ("ends so'", """'ends so'"'\""""),
+        ("'begins so", """''"'"'begins so'"""),
+    ],
+)
+def test_what_dash_quotes_is_masked(secret: str, quoted: str) -> None:
+    """``export -p``: a row of quotes at once, and none opened behind the last."""
+    assert rules_of(secret).mask_text(f"S={quoted}").strip("'") in ("S='***", "S=''***")
 
 
 def test_what_base64_wraps_is_masked_line_by_line() -> None:

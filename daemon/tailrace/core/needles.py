@@ -27,12 +27,26 @@ _WRAPS: Final = (76, 64)  # columns where base64(1) and openssl(1) break their l
 # What stays as it is: Python's quote with and without '/', JavaScript's encodeURIComponent and
 # encodeURI, and Java's URLEncoder.
 _URL_SAFE: Final = ("_.-~/", "_.-~", "_.-~!'()*", "_.-~!'()*;,/?:@&=+$#", "_.-*")
+# The same within whole URLs, always in upper case: a fragment, a query, a path and userinfo as the
+# URL standard has them (new URL(), fetch), and what requests leaves.
+_WHOLE_URL_SAFE: Final = (
+    "_.-~!$%&'()*+,/:;=?@[\\]^{|}#", "_.-~!$%&()*+,/:;=?@[\\]^`{|}", "_.-~!$%&'()*+,/:;=@[\\]|",
+    "_.-~!$%&'()*+,", "_.-~!#$%&'()*+,/:;=?@[]",
+)  # fmt: skip
 
 _SHELL_SPECIAL: Final = " \t\n'\"\\|&;()<>!{}*[]?^$`,"
 _C_ESCAPES: Final = {
     "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t",
 }  # fmt: skip
 _REPR: Final = str.maketrans(_C_ESCAPES)
+_XML_QUOTES: Final = (
+    ('"', "'"), ("&quot;", "'"), ("&quot;", "&#39;"), ("&quot;", "&#x27;"), ("&quot;", "&apos;"),
+)  # fmt: skip
+_XML_BREAKS: Final = (  # of attributes: libxml2 and Python's quoteattr, ElementTree, .NET
+    {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"},
+    {"\n": "&#10;", "\r": "&#13;", "\t": "&#09;"},
+    {"\n": "&#xA;", "\r": "&#xD;", "\t": "&#x9;"},
+)
 _BASH_ESCAPES: Final = {**_C_ESCAPES, "\a": "\\a", "\v": "\\v", "\x1b": "\\E"}
 # What shells write as octal numbers: in UTF-8, where some print it and some don't, and in C.
 _OCTAL: Final = tuple(
@@ -65,18 +79,17 @@ def needles_of(secret: str) -> frozenset[bytes]:
 def chains_of(secret: str) -> set[Chain]:
     """Return what finds a secret of several lines whole, whatever its line breaks became.
 
-    As it is, and as JSON writes what stands in its lines.
+    As it is, and as JSON and XML write what stands in its lines.
     """
     secret = trimmed(secret)
     if not _LINE_BREAK.search(secret):
         return set()
     lines = _LINE_BREAK.split(secret)
-    spelled = {
-        "\n".join(
-            _respelled(line, partial(_json_char, ascii_only, False, False, "")) for line in lines
-        )
-        for ascii_only in (False, True)
-    }
+    spells = (
+        *(partial(_json_char, ascii_only, False, False, "") for ascii_only in (False, True)),
+        *(partial(_entity, _marked(*quotes), "") for quotes in _XML_QUOTES),
+    )
+    spelled = {"\n".join(_respelled(line, spell) for line in lines) for spell in spells}
     chains = {chain_of(_bytes(text)) for text in (secret, *spelled)}
     return {chain for chain in chains if chain}
 
@@ -135,8 +148,17 @@ def _json_forms(text: str) -> Iterator[str]:
         ("", "\x7f", "<>&\u2028\u2029", "<>&'", "<>&'\"", "<>&'\"+`"),
     ):  # fmt: skip
         yield _respelled(text, partial(_json_char, ascii_only, upper, slash, marked))
+    yield from _repr_forms(text)
     yield text.translate(_REPR)
     yield text.translate({**_REPR, ord("'"): "\\'"})
+
+
+def _repr_forms(text: str) -> Iterator[str]:
+    """Python's own spelling, also of bytes; which quotes it escapes hangs on what is around."""
+    for written in (repr(f"\"{text}'"), ascii(f"\"{text}'"), repr(_bytes(f"\"{text}'"))[1:]):
+        inner = written[2:-3]
+        yield inner
+        yield inner.replace("\\'", "'")
 
 
 def _json_char(ascii_only: bool, upper: bool, slash: bool, marked: str, char: str) -> str:
@@ -156,6 +178,8 @@ def _percent_forms(text: str) -> Iterator[str]:
         coded = _respelled(text, partial(_percent_char, safe, form))
         yield coded
         yield coded.replace("%20", "+")
+    for safe in _WHOLE_URL_SAFE:
+        yield _respelled(text, partial(_percent_char, safe, "%{:02X}"))
 
 
 def _percent_char(safe: str, form: str, char: str) -> str:
@@ -168,8 +192,10 @@ def _entity_forms(text: str) -> Iterator[str]:
         ('"', "&quot;", "&#34;", "&#x22;"), ("'", "&#39;", "&#x27;", "&apos;"),
         ("", "&#{:d};", "&#x{:x};", "&#x{:X};", "name"),
     ):  # fmt: skip
-        known = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': double, "'": single}
-        yield _respelled(text, partial(_entity, known, other))
+        yield _respelled(text, partial(_entity, _marked(double, single), other))
+    if any(char in text for char in "\n\r\t"):
+        for quotes, breaks, other in product(_XML_QUOTES, _XML_BREAKS, ("", "&#{:d};", "&#x{:X};")):
+            yield _respelled(text, partial(_entity, _marked(*quotes) | breaks, other))
     for number in ("&#{:d};", "&#x{:x};", "&#x{:X};", "&#{:03d};"):
         marked = {char: number.format(ord(char)) for char in "&<>\"'"}
         yield _respelled(text, partial(_entity, marked, number))
@@ -177,6 +203,10 @@ def _entity_forms(text: str) -> Iterator[str]:
         yield _respelled(text, partial(_entity, {}, number))  # Python's xmlcharrefreplace alone
         yield _respelled(text, partial(_numbered, number))
         yield "".join(number.format(ord(c)) for c in text)
+
+
+def _marked(double: str, single: str) -> dict[str, str]:
+    return {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': double, "'": single}
 
 
 def _numbered(number: str, char: str) -> str:
@@ -196,12 +226,16 @@ def _entity(known: Mapping[str, str], form: str, char: str) -> str:
 
 def _shell_forms(text: str) -> Iterator[str]:
     """What stands between the outer quotes, or without any."""
-    yield text.replace("'", "'\"'\"'")  # shlex.quote, dash
+    yield text.replace("'", "'\"'\"'")  # shlex.quote
+    spliced = re.sub("'+", "'\"\\g<0>\"'", text)  # dash, which opens no quotes behind the last
+    yield spliced.removesuffix("'") if text.endswith("'") else spliced
     yield text.replace("'", "'\\''")  # bash -x, ${x@Q}
     yield text.translate({ord(c): f"\\{c}" for c in '"$`\\'})  # between double quotes
     word = text.translate({ord(c): f"\\{c}" for c in _SHELL_SPECIAL})  # printf %q
     word = re.sub("(?<=[:=])~", r"\~", word)
-    yield f"\\{word}" if text[:1] in ("~", "#") else word
+    yield word
+    if text[:1] in ("~", "#"):  # escaped where a word begins, and bare behind something else
+        yield f"\\{word}"
     for octal in _OCTAL:  # bash's printf %q where $'…' is needed; printf(1) has it between quotes
         yield _respelled(text, partial(_bash_char, octal))
         yield octal.sub(_outside_quotes, text.replace("'", "'\\''"))
@@ -210,7 +244,8 @@ def _shell_forms(text: str) -> Iterator[str]:
 def _outside_quotes(found: re.Match[str]) -> str:
     spelled = "".join(_bash_char(_OCTAL[-1], char) for char in found[0])
     spelled = spelled.replace("\\E", "\\033")
-    goes_on = found.end() < len(found.string)
+    # A quote that follows is outside as well, and nothing is opened for it.
+    goes_on = found.string[found.end() : found.end() + 1] not in ("", "'")
     return f"'$'{spelled}''" if goes_on else f"'$'{spelled}"
 
 
