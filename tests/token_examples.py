@@ -84,6 +84,7 @@ TOKENS = {
 BEHIND = (
     "\x1b[32m", "\x1b[01;31m\x1b[K", "\\033[0m", "\\n", "\\r\\n", "\\t", "%3D", "%0a", "\\u0022",
     "\\x22", "\\042", "=3D", "TOKEN_", "&quot;", "é",
+    "\x1b[?25h", "\x1b[1G", "\x1b[2J", "\x1b[1A", "\x1b(B", "\x1b8", "\\u001b[1G",
 )  # fmt: skip
 KEPT = {
     "aws-secret-access-key": [

@@ -176,6 +176,8 @@ AUTHORIZATION = [
     *(b"basic\t", b"Token ", b"'", b'"', b"\\", b"\n", b"\r", b"abc.def", b"://u:p@h/", b"-"),
     *(b"-----BEGIN PRIVATE KEY-----", b"-----BEGIN ", b"RSA ", b"PRIVATE KEY-----", b"MIIE\n"),
     *(b"-----END PRIVATE KEY-----", b"-----END ", b"eyJ", b".sig", b"AKIA0123456789ABCDEF"),
+    *(b'\\"', b'\\\\\\"', b"\\'", b"'\\''", b"'\"'\"'", b"\\\\", b"\x1b[0m", b"\x1b[?25h", b"\x1b"),
+    *(b", ", b'"value": ', b"-H", b'"Authorization"', b"'authorization', ", b"0123456789abcdefgh"),
     b"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0",
 ]
 EDGES = (Shape("edges", r"\bAKIA[0-9A-F]{16}\b"), Shape("jwt", r"\beyJ[\w-]{10,}\.eyJ[\w.-]{10,}"),

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Final
 
+from tailrace.core.always import ALWAYS
 from tailrace.core.chains import Chain
 from tailrace.core.scanner import Scanner, TailScanner
-from tailrace.core.shapes import ALWAYS, Rule, Run, Shape, rules_of
+from tailrace.core.shapes import Rule, Run, Shape, rules_of
 
 REACH: Final = 16 * 1024  # bytes within which a candidate for a shape is decided
 KEY: Final = 8  # bytes by which a needle's part up to a line feed is found

@@ -16,7 +16,8 @@ which it came:
   One that ends in a byte of its last class (the ``@`` of ``://[^/ ]+@``) is
   found at the first such byte, and covers up to the last one within `REACH`.
 - Each *value* (what follows ``Authorization: Bearer``) is a run that begins
-  where a match of its ``before`` ends.
+  where a match of its ``before`` ends. In quotes it runs up to the next quote
+  that isn't one within the value.
 - Each *block* (a private key) covers everything from where it begins to where
   it ends, or `BLOCK` bytes where it doesn't.
 
@@ -39,7 +40,8 @@ leave, in order. Three rules tell, from cheap to exact:
   of their beginnings (`tailrace.core.patterns.beginning`).
 
 Covered bytes leave at once, as ``***``: whatever comes can only add to them.
-So can a run and a block, which are state and hold nothing back.
+So can a run and a block, which are state and hold nothing back, but for the
+quote or backslashes of which only the next byte tells whether they are a run's.
 
 What is looked for is `tailrace.core.mask_rules`. Secrets that a step tells later
 come as layers with databases of their own; a new layer reads the bytes that the
@@ -159,7 +161,7 @@ class Masker:
             len(tail) if layer.rules and len(tail) - at < spare else at
             for layer, at in begun.items()
         )
-        limit = min([limit, *(value for value, _ in self._waiting)])
+        limit = min([limit, *(value for value, _ in self._waiting), *(at for _, at in self._runs)])
         if (waits := self._waiting_from(line)) < line:
             limit = min(limit, waits)
         return self._emit(max(limit, self._done))
@@ -270,7 +272,8 @@ class Masker:
     def _take_shape(self, rule: Rule, start: int, end: int) -> None:
         begin = end - rule.width if rule.width else start
         if rule.kind == "value":
-            self._waiting.append((end, rule))
+            at = end - self._base
+            self._waiting.append((end, rule.within(self._raw, max(0, at - REACH), at)))
         elif rule.kind == "end":
             if self._block:
                 self._cover_block(end)
@@ -302,9 +305,7 @@ class Masker:
             match = run.goes_on.match(self._raw, begin - self._base)
             last = self._base + (match.end() if match else 0)
             self._ran[run] = (begin, last)
-        if self._end - last <= len(run.unit) and run.unit.startswith(
-            self._raw[last - self._base :]
-        ):
+        if run.may_go_on(self._raw, last - self._base):
             self._runs.add((run, last))
         return last
 

@@ -104,6 +104,10 @@ def _first_bytes(node: Node) -> frozenset[int] | None:
             return _first_bytes(part)
         case Sequence((first, *_)):
             return _first_bytes(first)
+        case Choice(parts):
+            firsts = [_first_bytes(part) for part in parts]
+            known = [first for first in firsts if first is not None]
+            return frozenset().union(*known) if len(known) == len(firsts) else None
     return None
 
 

@@ -1,17 +1,18 @@
 """Shapes: what secrets look like that nobody told us.
 
 A shape comes from ``configs/masking.yaml`` or the settings, or is one of
-`ALWAYS`. `rules_of` turns it into what the masker works with; see
+`tailrace.core.always`. `rules_of` turns it into what the masker works with; see
 `tailrace.core.mask` for what the kinds of rules mean.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from tailrace.core import patterns, scanner
 from tailrace.core.pattern_syntax import Node, PatternError, parse
@@ -24,15 +25,26 @@ class Shape(msgspec.Struct, frozen=True):
     pattern: str  # with ``before`` of a fixed width, then a class without end: AB[0-9a-f]{32,}
     before: str = ""  # must stand in front and stays readable
     skip: str = ""  # with ``before``: what of the value stays readable where it begins like this
+    quote: str = ""  # with ``before``, which holds it last: the value ends at the next of its depth
     until: str = ""  # mask everything from ``pattern`` to this, or `BLOCK` bytes
     keep: tuple[int, int] = (0, 0)  # bytes at either end of a match that stay readable
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What goes on behind a match for as long as it can: bytes of a class, or one text repeated."""
+    """What goes on behind a match for as long as it can: bytes of a class, or one text repeated.
+
+    Or what is between quotes. Where it stops and begins anew makes no difference.
+    """
 
     goes_on: re.Pattern[bytes]  # all that there is, possibly nothing; never fails
     unit: bytes = b""  # the text; nothing for a class
+    open: re.Pattern[bytes] | None = None  # all that may belong to it once more has come
+
+    def may_go_on(self, raw: bytes | bytearray, at: int) -> bool:
+        """Tell whether a run that has stopped at *at* goes on if the right bytes follow *raw*."""
+        if self.open:
+            return self.open.fullmatch(raw, at) is not None
+        return len(raw) - at <= len(self.unit) and self.unit.startswith(raw[at:])
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -53,6 +65,17 @@ class Rule(msgspec.Struct, frozen=True):
     head: re.Pattern[bytes] | None = None  # of a value: what it must begin with
     skip: re.Pattern[bytes] | None = None
     lookahead: int = 0  # bytes by which a value is known to be one, or not
+    quote: bytes = b""  # what a value stands in
+    by_depth: tuple[Rule, ...] = ()  # with ``quote``: the rule by its number of backslashes
+
+    def within(self, raw: bytes | bytearray, begin: int, end: int) -> Rule:
+        """Return the rule of a value that begins behind *end*; *begin* is as far as it looks."""
+        if not self.quote:
+            return self
+        at = raw.rfind(self.quote, begin, end)
+        ahead = raw[max(begin, at - len(_INNER)) : max(at, begin)]
+        backslashes = len(ahead) - len(ahead.rstrip(b"\\"))
+        return self.by_depth[min(backslashes, len(self.by_depth) - 1)]
 
 
 class ShapeProblem(msgspec.Struct, frozen=True):
@@ -73,59 +96,23 @@ class ShapeError(ValueError):
         self.problems = problems
 
 
-_SCHEMES: Final = (
-    "basic|bearer|digest|token|negotiate|ntlm|apikey|api-key|oauth|jwt|dpop|hawk|mac|hoba|"
-    "mutual|vapid|gssapi|kerberos|signature|sso-key|ssws|snowflake|aws4-hmac-sha256|"
-    "aws4-ecdsa-p256-sha256|aws|sharedkey|sharedkeylite|key|privatetoken|genie(?:key)?|zoho-oauthtoken"
+# A terminal's control sequence: a colour, a cursor's move, a character set; also as C, JSON and
+# shells write the escape character.
+CONTROL: Final = (
+    r"(?:\x1b|\\(?:033|e|x1[bB]|u001[bB])|\^\[)(?:\[[0-?]*[@-~]|\([0-9A-Z]|[78=>DEHMc])"
 )
-_SCHEME: Final = rf"(?i)(?:(?:{_SCHEMES})\\?[ \t]{{1,16}})?"
-_COLOUR: Final = r"(?:\x1b\[[0-9;]{0,16}m)?"
-_SIGN: Final = rf"{_COLOUR}[ \t]*(?::|=>?)[ \t]*"
-# ("Authorization", "Bearer …"), and {"name": "Authorization", "value": "Bearer …"} of a HAR file
-_COMMA: Final = r"[ \t]*,[ \t]*(?:\\*[\"']value\\*[\"'][ \t]*:[ \t]*)?b?"
-# No other word's end, but of an escape: \n in JSON, %0A, a colour
-_BEGINS: Final = r"(?:^|[^A-Za-z\"']|\\[nrt]|%[0-9A-Fa-f]{2}|[\[0-9;][mK])"
 
-
-def _authorization() -> Iterator[Shape]:
-    """RFC 9110, section 11.6.2. The value runs to the quote that opened it, or the line's end."""
-    name, first = "authorization", r"[^\s\"'\\:{]"  # a brace begins an object, which is no value
-    for before in (
-        rf"(?i){_BEGINS}authorization\\*[\"']?{_SIGN}",
-        rf"(?i)[\"']authorization\\*[\"']{_SIGN}",
-        rf"(?i){_BEGINS}authorization:\\ ",  # as printf %q writes it
-    ):
-        yield Shape(name, rf"{first}[^\r]*", before=before, skip=_SCHEME)
-    for quote in "\"'":
-        for before in (
-            rf"(?i){quote}authorization{_SIGN}",  # "Authorization: Bearer …"
-            rf"(?i)authorization\\*[\"']?{_SIGN}\\*{quote}[ \t]*",  # "authorization": "Bearer …"
-            rf"(?i)[\"']authorization\\*[\"']{_COMMA}\\*{quote}[ \t]*",
-        ):
-            yield Shape(name, rf"{first}[^\r{quote}]*", before=before, skip=_SCHEME)
-
-
-ALWAYS: Final = (
-    # RFC 3986, section 3.2.1; up to the last '@', because passwords are pasted in unencoded
-    Shape("url-userinfo", r"://[^\s/?#\"<>`]+@", keep=(3, 1)),
-    Shape("url-userinfo", r":\\/\\/[^\s/?#\"<>`]+@", keep=(5, 1)),  # in JSON of PHP
-    Shape("url-userinfo", r":\\u002[Ff]\\u002[Ff][^\s/?#\"<>`]+@", keep=(13, 1)),
-    *_authorization(),
-    # RFC 7468, OpenSSH, PGP; SSH2 writes four dashes
-    Shape(
-        "private-key",
-        r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|---- BEGIN [A-Z0-9 ]*PRIVATE KEY ----",
-        until=r"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|---- END [A-Z0-9 ]*PRIVATE KEY ----",
-    ),
-)
+# Backslashes in front of a quote within a value, at least, where the value's own quotes have 0, 1,
+# 2, 3, 4 or more: 1, 3 and 7 stand before those of JSON in JSON.
+_INNER: Final = (1, 2, 4, 4, 8)
 
 _KEYS: Final = ("name", "pattern", "before")
 
 # What programs put right in front of a word, and that ends like one: escapes of JSON, C, URLs and
-# quoted-printable, colours, the underscore of a name. Tokens begin behind them too.
+# quoted-printable, colours, cursor control, the underscore of a name. Tokens begin behind them too.
 _EDGE: Final = parse(
     r"\b|_|\\[abefnrtv]|\\x[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\[0-3][0-7]{2}|%[0-9A-Fa-f]{2}|=3D"
-    r"|[\[0-9;][mK]"
+    rf"|[\[0-9;][mK]|{CONTROL}"
 )
 
 
@@ -249,7 +236,7 @@ def _value_rule(shape: Shape) -> Rule:
         raise PatternError("'before' matches the empty text, and so everything")
     # Blanks without end would be a match each; where they stop is one look.
     before, lead = patterns.split_lead(before, head)
-    return Rule(
+    rule = Rule(
         kind="value",
         shape=shape.name,
         find=patterns.expression(before),
@@ -261,7 +248,33 @@ def _value_rule(shape: Shape) -> Rule:
         skip=re.compile(patterns.expression(skip)) if shape.skip else None,
         lookahead=max(low, patterns.widths(skip)[1] or 0),
     )
+    if not shape.quote:
+        return rule
+    by_depth = (replace(rule, run=_quoted_run(shape.quote, inner)) for inner in _INNER)
+    return replace(rule, quote=shape.quote.encode(), by_depth=tuple(by_depth))
 
 
 def _run(chars: frozenset[int] | None) -> Run | None:
     return None if chars is None else Run(re.compile(patterns.char_class(chars) + b"*+"))
+
+
+def _quoted_run(quote: str, inner: int) -> Run:
+    r"""Return what goes on to *quote*, but over one behind *inner* or more backslashes.
+
+    Backslashes in front of the quote that ends it aren't part of it. ``'\''``
+    and ``'"'"'``, by which shells write a quote between single ones, are.
+    """
+    more = [
+        rf"[^\r\n\\{quote}]++",
+        rf"(?<=\\{{{inner}}})[\\{quote}]",
+        rf"\\{{{inner}}}",
+    ]
+    begun = []
+    if inner > 1:
+        more.append(rf"\\{{1,{inner - 1}}}(?=[^\\{quote}])")
+        begun.append(rf"\\{{1,{inner - 1}}}")
+    elif quote == "'":
+        more += [r"'\\''", "'\"'\"'"]
+        begun += [r"'(?:\\'?)?", "'\"(?:'\"?)?"]
+    goes_on, open_ = f"(?:{'|'.join(more)})*+", f"(?:{'|'.join(begun)})?"
+    return Run(re.compile(goes_on.encode()), open=re.compile(open_.encode()))
