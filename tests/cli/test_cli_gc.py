@@ -59,3 +59,19 @@ async def test_gc_works_beside_a_daemon(tmp_path: Path) -> None:
         again = await daemon.start("bad")
         assert again["ref"] == "bad/2"
         await daemon.until_final(again["id"])
+
+
+def test_gc_tells_of_a_link_in_place_of_a_cache(site: Site, tmp_path: Path) -> None:
+    """Who put it there on purpose learns why the cache isn't kept within its bound."""
+    site.pipeline("bad", BAD)
+    site.tailrace("run", "bad")
+    kept = tmp_path / "elsewhere/kept"
+    kept.parent.mkdir()
+    kept.write_bytes(b"x" * 100_000)
+    cache = site.state.cache("bad")
+    cache.rmdir()
+    cache.symlink_to(kept.parent)
+    done = site.tailrace("gc", TAILRACE_RETENTION__CACHE_BYTES="1K")
+    assert f"{cache} is a link; what it leads to is left alone" in done.stderr
+    assert done.stdout == ""
+    assert kept.is_file()

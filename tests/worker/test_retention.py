@@ -191,3 +191,27 @@ async def test_a_workspace_that_is_a_link_leads_nowhere(yard: Yard, tmp_path: Pa
     sweep(yard, NOTHING)
     assert not yard.state.workspace(run_id).is_symlink()
     assert (outside / "kept").exists()
+
+
+def test_what_a_link_in_place_of_a_cache_leads_to_is_left_alone(yard: Yard, tmp_path: Path) -> None:
+    """A step may have put it there: neither entries go, nor what looks like a sweep's leftovers."""
+    outside = tmp_path / "outside"
+    (outside / "kept").mkdir(parents=True)
+    (outside / ".old-kept").mkdir()
+    yard.state.caches.mkdir()
+    yard.state.cache("p").symlink_to(outside)
+    done = sweep(yard, NOTHING)
+    assert (done.caches, done.links) == ((), (str(yard.state.cache("p")),))
+    assert sorted(path.name for path in outside.iterdir()) == [".old-kept", "kept"]
+
+
+def test_what_a_link_in_place_of_all_caches_leads_to_is_left_alone(
+    yard: Yard, tmp_path: Path
+) -> None:
+    """Whatever lies two levels below a folder of somebody's would count as an entry."""
+    kept = tmp_path / "outside/p/kept"
+    kept.mkdir(parents=True)
+    yard.state.caches.symlink_to(tmp_path / "outside")
+    done = sweep(yard, NOTHING)
+    assert (done.caches, done.links) == ((), (str(yard.state.caches),))
+    assert kept.is_dir()

@@ -40,8 +40,11 @@ def gc(dry_run: bool) -> None:
     every ten minutes. Works on the state folder, with or without a daemon.
     """
     from tailrace.cli.output import print_json, say
+    from tailrace.worker.retention import LINK_HINT
 
     done = _sweep(dry_run)
+    for link in done.links:
+        say(f"{link} is a link; {LINK_HINT}")
     parts = {"run": done.runs, "workspace": done.workspaces, "cache": done.caches}
     total = sum(gone.bytes for gone in done.all)
     if current().as_json:

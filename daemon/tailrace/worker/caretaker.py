@@ -14,7 +14,7 @@ from tailrace.rundir.layout import StateDir
 from tailrace.settings import Retention
 from tailrace.store.index import Outline
 from tailrace.store.steady import SteadyIndex
-from tailrace.worker.retention import Keeper, Sweep
+from tailrace.worker.retention import LINK_HINT, Keeper, Sweep
 
 log = structlog.get_logger()
 
@@ -36,6 +36,7 @@ class Caretaker:
         self._index = index
         self._keeper = Keeper(state, self._stopped.is_set)
         self._on_removed = on_removed
+        self._links: set[str] = set()  # that were told
 
     def stop(self) -> None:
         """End the sweep that goes on, if one does."""
@@ -65,6 +66,9 @@ class Caretaker:
         for gone in done.runs:
             assert gone.run is not None
             self._on_removed(gone.run)
+        for link in set(done.links) - self._links:
+            log.warning("cache_is_a_link", path=link, hint=LINK_HINT)
+        self._links = set(done.links)
         if done.all:
             log.info(
                 "retention",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,9 @@ from tailrace.worker.folder import LEAVING, put_aside
 from tailrace.worker.workspace import holding_workspaces
 
 MOST: Final = 500  # runs measured or removed at once; the next sweep goes on
+LINK_HINT: Final = "what it leads to is left alone; for a cache elsewhere use a bind mount"
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOWHERE: Final = Path("/proc/self/fd/none")  # nothing can be made there
 
 
 class Gone(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +52,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     runs: tuple[Gone, ...] = ()
     workspaces: tuple[Gone, ...] = ()
     caches: tuple[Gone, ...] = ()
+    links: tuple[str, ...] = ()  # paths in place of caches' folders, which were left alone
     more: bool = False  # there was more to do than is done at once
 
     @property
@@ -108,10 +112,13 @@ class Keeper:
         ]
         busy = {outline.pipeline for outline in outlines if not _is_final(outline)}
         busy |= {run.pipeline for run in unknown}
-        caches = self._caches(busy, limits)
+        caches, links = self._caches(busy, limits)
         more = unmeasured or len(chosen) < len(going)
         if dry_run:
-            return Sweep(runs=tuple(runs), workspaces=tuple(kept), caches=tuple(caches), more=more)
+            return Sweep(
+                runs=tuple(runs), workspaces=tuple(kept), caches=tuple(caches), links=links,
+                more=more,
+            )  # fmt: skip
         taken = self._take_away(known | {run.id for run in unknown}, runs, kept)
         self._take_caches(caches)
         self._remove_leftovers()
@@ -120,6 +127,7 @@ class Keeper:
             runs=tuple(run for run in runs if run in taken),
             workspaces=tuple(workspace for workspace in kept if workspace in taken),
             caches=tuple(caches),
+            links=links,
             more=more,
         )
 
@@ -178,11 +186,19 @@ class Keeper:
             )  # fmt: skip
         return found
 
-    def _caches(self, busy: Collection[str], limits: rules.Bounds) -> list[Gone]:
-        going = []
+    def _caches(
+        self, busy: Collection[str], limits: rules.Bounds
+    ) -> tuple[list[Gone], tuple[str, ...]]:
+        """Return what goes of the caches, and the links that stand in place of their folders."""
+        going, links = [], []
+        if self._state.caches.is_symlink():
+            return [], (str(self._state.caches),)
         for pipeline in sorted(_names(self._state.caches) - set(busy)):
-            folder = self._state.cache(pipeline)
-            measured = {name: measure(folder / name) for name in _names(folder)}
+            if self._state.cache(pipeline).is_symlink():
+                links.append(str(self._state.cache(pipeline)))
+                continue
+            with self._opened_cache(pipeline) as folder:
+                measured = {name: measure(folder / name) for name in _names(folder)}
             entries = [
                 rules.CacheEntry(name=name, size=found.bytes, used_s=found.used_s)
                 for name, found in measured.items()
@@ -191,7 +207,28 @@ class Keeper:
                 Gone(name=f"{pipeline}/{name}", why="bytes", bytes=measured[name].bytes)
                 for name in rules.cache_entries_to_remove(entries, limits)
             ]
-        return going
+        return going, tuple(links)
+
+    @contextlib.contextmanager
+    def _opened_cache(self, pipeline: str) -> Iterator[Path]:
+        """Give a path of that cache which stays the same folder, whatever takes its name.
+
+        Where it is none, or a link that a step left there, nothing is found at the path.
+        """
+        fd: int | None = None
+        try:
+            root = os.open(self._state.caches, _FOLDER)
+            try:
+                fd = os.open(pipeline, _FOLDER, dir_fd=root)
+            finally:
+                os.close(root)
+        except OSError:
+            yield _NOWHERE
+            return
+        try:
+            yield Path(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
 
     # ---- removing ----------------------------------------------------------------------------
 
@@ -243,22 +280,29 @@ class Keeper:
         for gone in entries:
             if self._stopped():
                 return
-            if path := put_aside(self._state.caches / gone.name):  # an entry is whole or gone
-                remove_tree(path)
+            pipeline, _, name = gone.name.partition("/")
+            with self._opened_cache(pipeline) as folder:
+                if path := put_aside(folder / name):  # an entry is whole or gone
+                    remove_tree(path)
 
     def _remove_leftovers(self) -> None:
         """Remove what was put aside and not removed, by a process that ended meanwhile."""
-        caches = [self._state.cache(pipeline) for pipeline in _names(self._state.caches)]
-        for folder in (self._state.runs, self._state.workspaces, *caches):
-            with (
-                contextlib.suppress(FileNotFoundError, NotADirectoryError),
-                os.scandir(folder) as entries,
-            ):
-                left = [folder / e.name for e in entries if e.name.startswith(LEAVING)]
-                for path in left:
-                    if self._stopped():
-                        return
-                    remove_tree(path)
+        for folder in (self._state.runs, self._state.workspaces):
+            self._remove_leftovers_in(folder)
+        for pipeline in _names(self._state.caches):
+            with self._opened_cache(pipeline) as folder:
+                self._remove_leftovers_in(folder)
+
+    def _remove_leftovers_in(self, folder: Path) -> None:
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            os.scandir(folder) as entries,
+        ):
+            left = [folder / e.name for e in entries if e.name.startswith(LEAVING)]
+            for path in left:
+                if self._stopped():
+                    return
+                remove_tree(path)
 
     def _forget(self, known: Collection[str]) -> None:
         for remembered in (self._sizes, self._files):
