@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace.core.plan import Plan, RunAction, StepPlan
+from tailrace.core.plan import AskAction, Plan, RunAction, StepPlan
 from tailrace.core.walk import (
     ConditionFailedError,
     Finish,
@@ -81,6 +81,20 @@ def test_no_more_steps_run_at_once_than_parallel_says() -> None:
     assert walk.decide(by_status) == [Start(step="a"), Start(step="b")]
     walk.finished("b", "success")
     assert walk.decide(by_status) == [Start(step="c")]
+
+
+def test_a_question_takes_no_place_of_those_that_run() -> None:
+    """Neither while it is open, nor does it wait for one: it runs nothing."""
+    questions = [
+        StepPlan(id=name, base=name, label=name, action=AskAction(question="Go on?"))
+        for name in ("first", "last")
+    ]
+    walk = Walk(make_plan(questions[0], step("a"), step("b"), questions[1], parallel=1))
+
+    assert walk.decide(by_status) == [Start(step="first"), Start(step="a"), Start(step="last")]
+    assert walk.decide(by_status) == []
+    walk.finished("a", "success")
+    assert walk.decide(by_status) == [Start(step="b")]
 
 
 def test_a_step_that_waits_for_room_is_not_asked_again() -> None:

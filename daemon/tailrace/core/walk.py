@@ -20,7 +20,7 @@ from typing import Literal
 
 from tailrace.core.events import Aborted, CauseCode, Cost, StepConclusion, Summary
 from tailrace.core.graph import transitive_needs
-from tailrace.core.plan import Plan, StepPlan
+from tailrace.core.plan import AskAction, Plan, StepPlan
 
 
 class Phase(Enum):
@@ -137,6 +137,8 @@ class Walk:
         self._ancestors = {name: transitive_needs(graph, name) for name in graph}
         # A condition is asked when its needs have ended, not again whenever another step ends.
         self._waits_for_room: dict[str, StatusFunctions] = {}
+        # What waits for people needs no core: it takes no place of `parallel`.
+        self._questions = {step.id for step in plan.steps if isinstance(step.action, AskAction)}
         self._early: set[str] = set()  # ended, by a person, before their needs had
         self.phase = Phase.WALKING
         self.stop_reason: Stop | None = None
@@ -213,7 +215,7 @@ class Walk:
         `finished`. [] means: wait for a running step, or all is done.
         """
         decisions: list[Decision] = []
-        room = self._plan.parallel - len(self.running)
+        room = self._plan.parallel - len(set(self.running) - self._questions)
         for step in self._plan.steps:
             if self._states[step.id].status != "pending":
                 continue
@@ -221,9 +223,10 @@ class Walk:
                 continue
             decision = self._decide_step(step, evaluate)
             if isinstance(decision, Start):
-                if room <= 0:
-                    continue
-                room -= 1
+                if step.id not in self._questions:
+                    if room <= 0:
+                        continue
+                    room -= 1
                 self._states[step.id].status = "running"
             decisions.append(decision)
         return decisions
