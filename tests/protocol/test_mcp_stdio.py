@@ -68,6 +68,31 @@ async def finish(site: Site, run_id: str) -> str:
     return read_snapshot(run).status
 
 
+async def begin(site: Site) -> asyncio.subprocess.Process:
+    """Start the server in a session of its own, and greet it."""
+    process = await asyncio.create_subprocess_exec(
+        *TAILRACE, "mcp", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE, env=site.env, cwd=site.folder, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for message in (HELLO, {"jsonrpc": "2.0", "method": "notifications/initialized"}):
+        process.stdin.write(json.dumps(message).encode() + b"\n")
+    await process.stdout.readline()
+    return process
+
+
+async def start(process: asyncio.subprocess.Process, pipeline: str, call_id: int) -> str:
+    """Have the server start a run; return its id."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    call = {"name": "start_run", "arguments": {"pipeline": pipeline}}
+    message = {"jsonrpc": "2.0", "id": call_id, "method": "tools/call", "params": call}
+    process.stdin.write(json.dumps(message).encode() + b"\n")
+    answer = json.loads(await process.stdout.readline())
+    return str(answer["result"]["structuredContent"]["id"])
+
+
 async def starts_and_reads(agent: Agent) -> str:
     """What every way must give; return the id of a run that goes on."""
     await agent.call("start_run", pipeline="bad")
@@ -131,26 +156,28 @@ async def test_it_works_with_a_daemon_that_comes_and_goes(site: Site) -> None:
 
 async def test_a_killed_server_harms_no_run(site: Site) -> None:
     """Its whole process group at once, in the middle of a run."""
-    process = await asyncio.create_subprocess_exec(
-        *TAILRACE, "mcp", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        env=site.env, cwd=site.folder, start_new_session=True,
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    call = {"name": "start_run", "arguments": {"pipeline": "slow"}}
-    for message in (
-        HELLO,
-        {"jsonrpc": "2.0", "method": "notifications/initialized"},
-        {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call},
-    ):
-        process.stdin.write(json.dumps(message).encode() + b"\n")
-    answers = [json.loads(await process.stdout.readline()) for _ in range(2)]
-    run_id = answers[1]["result"]["structuredContent"]["id"]
+    process = await begin(site)
+    run_id = await start(process, "slow", 2)
     await eventually(lambda: site.state.run(run_id).log("work", 1).exists())
     os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
 
     assert await finish(site, run_id) == "success"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_the_server_though_its_input_is_open(site: Site, number: int) -> None:
+    """At once and without a traceback; what has begun goes on, what waits for its turn is ended."""
+    process = await begin(site)
+    assert process.stderr is not None
+    first, second = [await start(process, "alone", call) for call in (2, 3)]
+    await eventually(lambda: site.state.run(first).log("work", 1).exists())
+    process.send_signal(number)
+
+    assert await process.wait() == 128 + number
+    assert b"Traceback" not in await process.stderr.read()
+    assert read_snapshot(site.state.run(second)).status == "aborted"
+    assert await finish(site, first) == "success"
 
 
 async def test_it_says_nothing_but_the_protocol_and_ends_with_its_input(site: Site) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +25,7 @@ def mcp() -> None:
     """Let an AI agent run pipelines: the Model Context Protocol on stdio.
 
     The agent's program starts it and speaks with it on standard input and
-    output; it ends when the input ends. Runs go on.
+    output; it ends when the input ends, or at once by Ctrl-C. Runs go on.
     """
     from tailrace.logs import set_up_logs
     from tailrace.mcp.installed import import_server
@@ -33,8 +36,40 @@ def mcp() -> None:
 
 
 async def _serve(session: Session, server: Any) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        await server.serve_stdio(_Opening(session, stack))
+    with contextlib.suppress(asyncio.CancelledError), _Signals() as signals:
+        async with contextlib.AsyncExitStack() as stack:
+            opening = _Opening(session, stack)
+            serving = asyncio.create_task(server.serve_stdio(opening), name="serve stdio")
+            await asyncio.wait({serving})
+            await serving
+    if signals.came is not None:
+        # No exception: the SDK reads in a thread that can't be stopped, and is waited for.
+        os._exit(128 + signals.came)
+
+
+class _Signals:
+    """SIGINT and SIGTERM cancel the task that has entered it; a second one ends the process."""
+
+    def __init__(self) -> None:
+        self.came: int | None = None  # the first one
+
+    def __enter__(self) -> _Signals:
+        """Take the signals, but those that we were told to ignore."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._take, number, task)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Keep them: the process is about to end."""
+
+    def _take(self, number: int, task: asyncio.Task[None]) -> None:
+        if self.came is not None:
+            os._exit(128 + number)
+        self.came = number
+        task.cancel()
 
 
 class _Opening:
