@@ -266,6 +266,31 @@ async def test_the_tail_of_ten_megabytes_keeps_its_budget(daemon: Daemon) -> Non
         assert fresh["lines"] == []
 
 
+async def test_what_a_run_tells_in_words_keeps_the_budget_too(daemon: Daemon) -> None:
+    """The note of a running step, and the reason of a cancel, which a run and its step have."""
+    async with over_http(daemon.url, daemon.token) as agent:
+        run = await agent.call("start_run", pipeline="slow")
+        await eventually(lambda: daemon.state.run(run["id"]).log("work", 1).exists())
+        await agent.call("progress_update", run=run["id"], stage="s" * 200, note="n" * 1000)
+        for tokens in (100, 300, 2_000):
+            await _keeps(agent, "tail_run", run["id"], tokens)
+        shown = await agent.call("tail_run", run=run["id"])
+        assert shown["progress"][0]["note"] == "n" * 200 + "…"
+        await agent.call("cancel_run", run=run["id"], reason="r" * 1000)
+        await agent.call("run_status", run=run["id"], wait_s=30)
+        for tokens in (100, 300, 2_000):
+            await _keeps(agent, "first_failure", run["id"], tokens)
+        failure = await agent.call("first_failure", run=run["id"])
+        assert failure["cause"] == "r" * 1000
+
+
+async def _keeps(agent: Any, tool: str, run: str, tokens: int) -> None:
+    """Both forms of an answer are within the budget, at three bytes a token."""
+    answer = await agent.client.call_tool(tool, {"run": run, "tokens": tokens})
+    assert len(answer.content[0].text.encode()) <= 3 * tokens
+    assert len(wire.encode_json(answer.structured_content)) <= 3 * tokens
+
+
 async def test_without_the_extra_the_daemon_says_what_to_install(tmp_path: Path) -> None:
     """501 in a problem document; everything else works."""
     hidden = tmp_path / "hidden/mcp"

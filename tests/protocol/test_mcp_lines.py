@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 import re
+import time
+from collections.abc import AsyncGenerator
+from typing import cast
 
 import msgspec
 import pytest
@@ -12,9 +15,19 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # s
 from tailrace import wire
 from tailrace.core.line_pattern import line_pattern
 from tailrace.core.lines import LineCounter
-from tailrace.errors import InvalidInputError
-from tailrace.mcp import messages
-from tailrace.mcp.lines import LONGEST_SHOWN, Found, Search, Tail, Tailing, most_lines, tokens_of
+from tailrace.errors import InvalidInputError, UnavailableError
+from tailrace.mcp import messages, tools
+from tailrace.mcp.lines import (
+    LONGEST_SHOWN,
+    Found,
+    Progress,
+    Search,
+    Tail,
+    Tailing,
+    most_lines,
+    tokens_of,
+)
+from tailrace.mcp.runs import Runs
 from tailrace.mcp.tools import BY_NAME, TOOLS, arguments_of, schema_of
 
 
@@ -107,6 +120,83 @@ def test_a_tail_ends_with_the_line_that_is_asked_for() -> None:
     shown = tail(frames, tokens=100, upto=300)
     assert shown.lines[-1].text == "line 300"
     assert shown.left_out
+
+
+def test_a_tail_ends_with_the_line_that_is_asked_for_in_a_flood() -> None:
+    """In whichever piece the line lies, open or not, and however many lines are in one."""
+    text = b"".join(b"line %d\n" % n for n in range(1, 5_000))
+    for size in (7, 64, 5_000, 100_000):
+        frames = frames_of(*[text[at : at + size] for at in range(0, len(text), size)])
+        for upto in (1, 2, 700, 4_998, 4_999, 6_000):
+            shown = tail(frames, tokens=100, upto=upto)
+            last = min(upto, 4_999)
+            numbers = range(max(1, last - len(shown.lines) + 1), last + 1)
+            assert [line.text for line in shown.lines] == [f"line {n}" for n in numbers]
+            assert shown.left_out == (numbers[0] > 1)
+
+
+def test_a_line_far_behind_in_a_flood_is_found_in_time() -> None:
+    """No line is made that is forgotten again: two million of them take no second."""
+    piece = b"y\n" * 100_000
+    frames = frames_of(*[piece] * 20)
+    began = time.process_time()
+    shown = tail(frames, tokens=200, upto=1_950_000)
+    assert time.process_time() - began < 1
+    assert shown.lines[-1].ref == "#p/1/a/L1950000"
+
+
+class SlowRuns:
+    """A run whose output takes longer to read than anybody waits."""
+
+    async def resolve(self, text: str) -> str:
+        """There is one."""
+        return text
+
+    async def view(self, run_id: str) -> wire.RunView:
+        """Its state."""
+        step = {"step": "a", "label": "a", "status": "success", "needs": [], "attempt": 1}
+        view: dict[str, object] = {
+            "id": run_id, "ref": "p/1", "pipeline": "p", "status": "success", "params": {},
+            "depth": None, "url": "", "events_url": "", "created_at": "2026-01-01T00:00:00.000Z",
+            "last_seq": 9, "steps": [step],
+        }  # fmt: skip
+        return msgspec.convert(view, wire.RunView)
+
+    async def past(self, run_id: str, **_: object) -> AsyncGenerator[list[wire.Frame], None]:
+        """Give one line after the other."""
+        for frame in frames_of(*[b"line\n"] * 9):
+            yield [frame]
+
+
+async def test_lines_that_took_too_long_to_read_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those of somewhere before would be taken for what led to the line that is asked for."""
+    monkeypatch.setattr(tools, "_READ_S", 0.0)
+    asked = messages.TailRun(run="p/1", step="a", upto=8)
+    with pytest.raises(UnavailableError, match="p/1 couldn't be read within 0 seconds"):
+        await tools.tail_run(cast(Runs, SlowRuns()), asked)
+
+
+def progress_frame(seq: int, step: str, note: str) -> wire.Frame:
+    """What a step told of how far it is."""
+    data = {"seq": seq, "event": "progress", "step": step, "percent": 50, "note": note}
+    return wire.Frame(seq, "progress", step, wire.encode_json(data))
+
+
+def test_what_steps_tell_of_their_progress_counts_towards_the_budget() -> None:
+    """It is the steps that say how long it is; half of the budget stays for lines."""
+    frames = frames_of(b"".join(b"line %d\n" % n for n in range(100)))
+    told = [progress_frame(200 + n, f"step-{n}", "\N{GRINNING FACE}" * 60_000) for n in range(50)]
+    tailing = Tailing("p/1", 500, progress=True)
+    tailing.take([*frames, *told])
+    shown = tailing.end()
+    assert tokens_of(shown.lines) + tokens_of(shown.progress) <= 500
+    assert tokens_of(shown.lines) > 200
+    assert shown.progress[-1].step == "step-49"
+    few = Tailing("p/1", 100, progress=True)
+    few.take(told)
+    assert few.end().progress[-1] == Progress(step="step-49", percent=50)
 
 
 def test_a_later_attempt_is_told_apart() -> None:

@@ -6,10 +6,11 @@ ref, the step, and the line's number in the attempt's log.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import msgspec
 
@@ -19,6 +20,7 @@ from tailrace.core.lines import resolve_carriage_returns, strip_ansi, strip_ansi
 LONGEST_SHOWN: Final = 2_000  # characters of one line
 LONGEST_SEARCHED: Final = 1 << 20  # characters of one line; what follows isn't looked at
 _BYTES_A_TOKEN: Final = 3  # of UTF-8: logs take more tokens than prose, which has four
+_PROGRESS: Final = 200  # characters of a stage, and of a note
 _AROUND: Final = 200  # characters shown before a match that lies far in its line
 
 
@@ -40,6 +42,15 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _progress_decoder: Final = msgspec.json.Decoder(Progress)
+
+
+@overload
+def shortened(text: str, most: int) -> str: ...
+@overload
+def shortened(text: str | None, most: int) -> str | None: ...
+def shortened(text: str | None, most: int) -> str | None:
+    """Return a text, cut with "…" behind *most* characters."""
+    return text if text is None or len(text) <= most else text[:most] + "…"
 
 
 def tokens_of(value: Any) -> int:
@@ -83,20 +94,27 @@ class _Lines:
         self._most = most
         self._open: dict[tuple[str, int], _Line] = {}
 
-    def begun(self, log: wire.LogData) -> list[_Line]:
-        """Take a piece; return the lines that begin in it, the last of which may still grow."""
+    def begun(self, log: wire.LogData, *, upto: int, last: int) -> tuple[int, list[_Line]]:
+        """Take a piece; return how many lines begin in it, and the *last* of them, or a few more.
+
+        Those beyond line *upto* don't count. The very last one may still grow.
+        """
         head, *rest = log.text.split("\n")
         grown = self._open.pop((log.step, log.attempt), None)
         found = []
         if grown is not None and grown.number == log.line:
             grown.add(head)
-        else:
+        elif log.line <= upto:
             grown = self._new(log, 0, head)
             found.append(grown)
-        found += [self._new(log, number, text) for number, text in enumerate(rest, 1)]
-        if log.open:
-            self._open[log.step, log.attempt] = found[-1] if rest else grown
-        return found
+        count = max(0, min(len(rest), upto - log.line))
+        first = max(0, count - last)
+        found += [self._new(log, n + 1, rest[n]) for n in range(first, count)]
+        if log.open and count == len(rest):
+            newest = found[-1] if rest else grown
+            if newest is not None:
+                self._open[log.step, log.attempt] = newest
+        return len(found) + first, found
 
     def ended(self, log: wire.LogData, pattern: Any) -> list[_Line]:
         """Take a piece; return those of the lines that end in it that may match."""
@@ -167,34 +185,58 @@ class Tailing:
     """Keeps the last lines that fit in *tokens*.
 
     Of those told after the event *after*, and with a number of *upto* at most.
+    With *progress* what running steps told of it goes first, with half of the
+    tokens at most.
     """
 
-    def __init__(self, ref: str, tokens: int, *, after: int = 0, upto: int | None = None) -> None:
-        self._ref, self._tokens, self._after, self._upto = ref, tokens, after, upto
+    def __init__(
+        self,
+        ref: str,
+        tokens: int,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        self._ref, self._tokens, self._after = ref, tokens, after
+        self._upto = sys.maxsize if upto is None else upto
         self._assembly = _Lines(LONGEST_SHOWN * 4)  # more than is shown: escape sequences go
         self._last: deque[_Line] = deque(maxlen=most_lines(tokens))
+        self._tells_progress = progress
         self._progress: dict[str, Progress] = {}
         self._begun = self._last_seq = 0
+        self._attempt = 0
+
+    def is_beyond(self, attempt: int) -> bool:
+        """Whether *upto* has been passed in that attempt: nothing of it counts any more."""
+        return self._attempt == attempt
 
     def take(self, frames: Iterable[wire.Frame]) -> None:
         """Take in more events."""
         for frame in frames:
             self._last_seq = frame.seq
             if frame.event == "log" and frame.seq > self._after:
-                for line in self._assembly.begun(wire.decode_log(frame.data)):
-                    if self._upto is None or line.number <= self._upto:
-                        self._begun += 1
-                        self._last.append(line)
+                log = wire.decode_log(frame.data)
+                # Of a flood most lines are forgotten again: those needn't be made.
+                count, lines = self._assembly.begun(
+                    log, upto=self._upto, last=most_lines(self._tokens)
+                )
+                self._begun += count
+                self._last += lines
+                if log.line > self._upto:
+                    self._attempt = log.attempt
             elif frame.event == "progress":
                 said = _progress_decoder.decode(frame.data)
+                self._progress.pop(said.step, None)  # the latest goes last
                 self._progress[said.step] = said
             elif frame.event == "step_finished":
                 self._progress.pop(frame.step or "", None)
 
     def end(self) -> Tail:
         """Return what fits."""
+        progress = self._fitting_progress() if self._tells_progress else []
         kept: list[LogLine] = []
-        tokens = self._tokens
+        tokens = self._tokens - sum(tokens_of(said) + 1 for said in progress)
         for line in reversed(self._last):
             shown = line.shown(self._ref)
             tokens -= tokens_of(shown) + 1
@@ -204,7 +246,24 @@ class Tailing:
         kept.reverse()
         # A full tail may have lines before it that nobody read.
         left_out = len(kept) < self._begun or self._begun >= most_lines(self._tokens)
-        return Tail(kept, left_out, list(self._progress.values()), self._last_seq)
+        return Tail(kept, left_out, progress, self._last_seq)
+
+    def _fitting_progress(self) -> list[Progress]:
+        """Return what fits in half of the tokens: the latest, without words where those don't."""
+        kept: list[Progress] = []
+        tokens = self._tokens // 2
+        for said in reversed(self._progress.values()):
+            short = msgspec.structs.replace(
+                said, stage=shortened(said.stage, _PROGRESS), note=shortened(said.note, _PROGRESS)
+            )
+            bare = Progress(step=said.step, percent=said.percent)
+            for shown in (short, bare):
+                if (taken := tokens_of(shown) + 1) <= tokens:
+                    tokens -= taken
+                    kept.append(shown)
+                    break
+        kept.reverse()
+        return kept
 
 
 @dataclass(slots=True)

@@ -14,12 +14,13 @@ import msgspec
 from tailrace import wire
 from tailrace.core.events import FINAL_RUN_STATUSES, StepFinished
 from tailrace.core.line_pattern import line_pattern
-from tailrace.errors import InvalidInputError, Problem, UnknownError
+from tailrace.errors import InvalidInputError, Problem, UnavailableError, UnknownError
 from tailrace.mcp import messages as m
-from tailrace.mcp.lines import Search, Tailing, most_lines, tokens_of
+from tailrace.mcp.lines import Search, Tailing, most_lines, shortened, tokens_of
 from tailrace.mcp.runs import Runs
 
 _SEARCH_S: Final = 10.0
+_READ_S: Final = 45.0  # clients give a call a minute
 _FIRST_LOOK_S: Final = 0.05  # while waiting; doubled until
 _LAST_LOOK_S: Final = 1.0
 
@@ -137,29 +138,54 @@ async def tail_run(runs: Runs, asked: m.TailRun) -> m.Lines:
         id=view.id, ref=view.ref, status=view.status, lines=(), left_out=False, progress=(),
         last_seq=view.last_seq,
     )  # fmt: skip
+    ended = view.status in FINAL_RUN_STATUSES
     tailing = Tailing(
-        view.ref, asked.tokens - tokens_of(answer), after=asked.after, upto=asked.upto
-    )
-    await _take_all(events, tailing)
+        view.ref, asked.tokens - tokens_of(answer), after=asked.after, upto=asked.upto,
+        progress=not ended,
+    )  # fmt: skip
+    attempt = next((each.attempt for each in view.steps if each.step == asked.step), 0)
+
+    def is_enough() -> bool:
+        """Whether the line was passed in the last attempt, and no progress is to be told."""
+        return ended and tailing.is_beyond(attempt)
+
+    await _read(view.ref, _take_all(events, tailing, _READ_S, is_enough))
     found = tailing.end()
-    progress = () if view.status in FINAL_RUN_STATUSES else tuple(found.progress)
+    last_seq = view.last_seq if is_enough() else found.last_seq
     return msgspec.structs.replace(
-        answer, lines=tuple(found.lines), left_out=found.left_out, progress=progress,
-        last_seq=max(found.last_seq, asked.after),
+        answer, lines=tuple(found.lines), left_out=found.left_out,
+        progress=tuple(found.progress), last_seq=max(last_seq, asked.after),
     )  # fmt: skip
 
 
 async def _take_all(
-    events: AsyncGenerator[list[wire.Frame], None], taker: Search | Tailing, most_s: float = 60.0
+    events: AsyncGenerator[list[wire.Frame], None],
+    taker: Search | Tailing,
+    most_s: float,
+    is_enough: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Hand events on, in a thread that holds up nobody; return False where time was up."""
     until = time.monotonic() + most_s
     async with contextlib.aclosing(events):
         async for frames in events:
             await asyncio.to_thread(taker.take, frames)
+            if is_enough():
+                return True
             if time.monotonic() > until:
                 return False
     return True
+
+
+async def _read(ref: str, taking: Awaitable[bool]) -> None:
+    """Wait until all is taken in.
+
+    Raises:
+        UnavailableError: time was up; lines of somewhere before would be taken for the last ones.
+    """
+    if not await taking:
+        message = f"the output of {ref} couldn't be read within {_READ_S:g} seconds"
+        hint = "ask for its last lines, without upto, or for what search_log finds"
+        raise UnavailableError(f"{message}; {hint}", retry_after_s=1)
 
 
 async def _search_log(runs: Runs, asked: m.SearchLog) -> m.Matches:
@@ -189,11 +215,27 @@ async def _first_failure(runs: Runs, asked: m.FirstFailure) -> m.Failure:
         left_out=False,
     )  # fmt: skip
     if step is None:
-        return answer
+        return _within(answer, asked.tokens)
+    answer = _within(answer, asked.tokens)
     tailing = Tailing(view.ref, max(0, asked.tokens - tokens_of(answer)))
-    await _take_all(runs.past(view.id, tail=most_lines(asked.tokens), step=step.step), tailing)
+    events = runs.past(view.id, tail=most_lines(asked.tokens), step=step.step)
+    await _read(view.ref, _take_all(events, tailing, _READ_S))
     tail = tailing.end()
     return msgspec.structs.replace(answer, lines=tuple(tail.lines), left_out=tail.left_out)
+
+
+def _within(answer: m.Failure, tokens: int) -> m.Failure:
+    """Return it with its texts cut where they take more than half of the tokens, or too many."""
+    shown = answer
+    for most, share in ((1000, 2), (500, 2), (200, 2), (100, 2), (50, 1), (20, 1), (5, 1)):
+        step = answer.step and msgspec.structs.replace(
+            answer.step, label=shortened(answer.step.label, most),
+            cause=shortened(answer.step.cause, most),
+        )  # fmt: skip
+        shown = msgspec.structs.replace(answer, cause=shortened(answer.cause, most), step=step)
+        if tokens_of(shown) <= tokens // share:
+            break
+    return shown
 
 
 async def _first_failed(runs: Runs, view: wire.RunView) -> str | None:
