@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import math
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -159,6 +160,103 @@ async def test_errors_are_ours(daemon: Daemon, client: Client) -> None:
     ):
         with pytest.raises(TailraceError):
             await work
+
+
+async def test_a_daemon_that_has_answered_is_waited_for_while_it_restarts(tmp_path: Path) -> None:
+    """By everything that may be asked again, not by streams alone."""
+    async with (
+        serving(tmp_path, PIPELINES) as before,
+        Client(before.state.socket, reconnect_s=[0.1] * 300) as client,
+    ):
+        run = await client.start("asks")
+        before.process.kill()
+        await before.process.wait()
+        end = asyncio.create_task(client.wait(run.id))
+        view = asyncio.create_task(client.view(run.id))
+        cancel = asyncio.create_task(client.cancel(run.id))
+        other = asyncio.create_task(client.start("hello"))
+        async with serving(tmp_path, PIPELINES):
+            assert isinstance(await end, events.Aborted)
+            assert (await view).ref == "asks/1"
+            await cancel
+            await client.wait((await other).id)
+
+
+async def test_a_daemon_that_never_answered_is_not_waited_for() -> None:
+    """Whoever looks whether one is there wants to know it now."""
+    async with Client("http://127.0.0.1:9", reconnect_s=[3600]) as nobody:
+        with pytest.raises(UnreachableError):
+            await nobody.pipelines()
+
+
+class Proxy:
+    """Stands before a daemon, and answers one canned answer after the other."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self._answers = list(answers)
+
+    async def __aenter__(self) -> str:
+        """Return its address."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Listen no more."""
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(self._answers.pop(0))
+        await writer.drain()
+        writer.close()
+
+
+def stream_of(*data: str) -> bytes:
+    """An answer that tells these events and breaks."""
+    told = "".join(f"data: {text}\n\n" for text in data)
+    return f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n{told}".encode()
+
+
+BEGIN = '{"seq":1,"event":"later","t":"T"}'
+END = (
+    '{"seq":2,"event":"aborted","t":"2026-01-01T00:00:00.000Z","reason":"r",'
+    '"cause_code":"cancelled","by":null,"duration_ms":1,"file_url":null,"artifacts":[],"cost":null}'
+)
+
+
+@pytest.mark.parametrize(
+    "status", ["429 Too Many Requests", "502 Bad Gateway", "503 Away", "504 Gateway Timeout"]
+)
+async def test_what_proxies_say_of_a_daemon_that_restarts_breaks_nothing(status: str) -> None:
+    """Whatever the words of their own: a stream goes on, and so does a question."""
+    away = f"HTTP/1.1 {status}\r\nContent-Length: 11\r\n\r\n<h1>No</h1>".encode()
+    body = '{"pipelines":[]}'
+    fine = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    async with (
+        Proxy(stream_of(BEGIN), away, away, stream_of(BEGIN, END), away, fine) as url,
+        Client(url, reconnect_s=[0.01] * 9) as client,
+    ):
+        assert [told.seq async for told in client.follow("p/1")] == [1, 2]
+        assert await client.pipelines() == []
+    async with Proxy(away) as url, Client(url, reconnect_s=[3600]) as client:
+        with pytest.raises(UnreachableError, match=f"answered {status[:3]}, and not as Tailrace"):
+            await client.pipelines()
+
+
+async def test_values_that_nobody_could_mean_are_refused_and_not_sent(client: Client) -> None:
+    """A NaN is no JSON and would be the default; what can't be encoded is our error, too."""
+    for work, where in (
+        (client.start("hello", {"n": math.nan}), "params.n: nan"),
+        (client.start("hello", {"n": -math.inf}), "params.n: -inf"),
+        (client.start("hello", {"n": object()}), "params.n: "),
+        (client.start("hello", {"n": "\ud800"}), "params.n: "),
+        (client.start("hello", key="two\nlines"), "key: "),
+        (client.cancel("hello/1", "\ud800"), "can't be sent as JSON"),
+    ):
+        with pytest.raises(InvalidInputError, match=where):
+            await work
+    with pytest.raises(UnknownError):
+        await client.answer("hello/1", "\ud800", "yes")
 
 
 async def test_events_of_a_later_daemon_are_passed_on() -> None:

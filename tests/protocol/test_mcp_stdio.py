@@ -154,6 +154,20 @@ async def test_it_works_with_a_daemon_that_comes_and_goes(site: Site) -> None:
     assert await finish(site, run_id) == "success"
 
 
+async def test_a_daemon_at_an_address_is_waited_for_while_it_restarts(site: Site) -> None:
+    """Once it has answered: a call in between is answered when it is back."""
+    async with serving(site.folder, PIPELINES) as before:
+        env = {**site.env, "TAILRACE_TOKEN": before.token}
+        async with over_stdio(["--url", before.url], env=env, folder=site.folder) as agent:
+            await agent.call("list_pipelines")
+            before.process.kill()
+            await before.process.wait()
+            call = asyncio.create_task(agent.call("list_pipelines"))
+            listen = before.url.removeprefix("http://")
+            async with serving(site.folder, PIPELINES, args=["--listen", listen]):
+                assert (await call)["pipelines"]
+
+
 async def test_a_killed_server_harms_no_run(site: Site) -> None:
     """Its whole process group at once, in the middle of a run."""
     process = await begin(site)

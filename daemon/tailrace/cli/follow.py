@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HINT: Final = "Ctrl-C cancels the run"
 _CANCELLING: Final = "cancelling; Ctrl-C again leaves the run to itself"
 _AGAIN_S: Final = 0.3  # until a cancel that reached nobody is sent again
-_HEARD_S: Final = 2.0  # how long a second Ctrl-C waits for the cancel to reach the run
+_HEARD_S: Final = 2.0  # how long a cancel may take to reach the run, for a second Ctrl-C too
 
 
 async def watch(events: AsyncGenerator[list[wire.Frame], None], show: Show) -> int:
@@ -166,8 +166,13 @@ class Interrupts:
         self._tell(_CANCELLING)
         run_id, key, told = await self._run_id, uuid.uuid4().hex, False
         while True:
+            sending = asyncio.create_task(self._source.cancel(run_id, key=key), name="send cancel")
             try:
-                await self._source.cancel(run_id, key=key)
+                await asyncio.wait({sending}, timeout=None if told else _HEARD_S)
+                if not sending.done():  # a daemon that restarts is waited for
+                    self._tell("Nobody answers yet. The run isn't cancelled yet.")
+                    told = True
+                await sending
             except UnreachableError as exc:
                 if not told:
                     self._tell(f"{exc} The run isn't cancelled yet.")
@@ -178,6 +183,8 @@ class Interrupts:
                 return
             else:
                 return
+            finally:
+                sending.cancel()
 
     async def _leave_soon(self, first: asyncio.Task[None]) -> None:
         await asyncio.wait({first}, timeout=_HEARD_S)

@@ -75,20 +75,28 @@ class _Signals:
 class _Opening:
     """Opens the runs anew for each call, because daemons come and go while an agent works.
 
-    Where none lives, what starts runs is kept: a run whose turn hasn't come
-    waits for it there, and so does this process before it ends.
+    One at an address that was given is waited for while it restarts, once it
+    has answered; so its client is kept. Where none lives, what starts runs is
+    kept: a run whose turn hasn't come waits for it there, and so does this
+    process before it ends.
     """
 
     def __init__(self, session: Session, stack: contextlib.AsyncExitStack) -> None:
         self._session, self._stack = session, stack
         self._folders: Source | None = None
+        self._remote: Source | None = None
 
     @contextlib.asynccontextmanager
     async def __call__(self, _request: object) -> AsyncIterator[SourceRuns]:
         """Give the runs for one call."""
+        if self._session.url is not None:
+            if self._remote is None:
+                self._remote = await self._stack.enter_async_context(self._session.source())
+            yield SourceRuns(self._remote, self._remote)
+            return
         async with self._session.source() as source:
             starter = source
-            if self._session.url is None and self._session.own_socket() is None:
+            if self._session.own_socket() is None:
                 if self._folders is None:
                     self._folders = await self._stack.enter_async_context(
                         self._session.source(local=True)

@@ -20,6 +20,7 @@ from tailrace.errors import (
 
 T = TypeVar("T")
 
+_AWAY: Final = (429, 502, 504)  # what proxies answer while a daemon restarts
 _USERINFO: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@")
 
 
@@ -73,12 +74,19 @@ def decoded(data: bytes | msgspec.Raw, answer: type[T], where: str) -> T:
         raise UnreachableError(f"{where} answered, but not as Tailrace does: {exc}") from None
 
 
+class AwayError(UnreachableError):
+    """Somebody in between says that the daemon is away, or that we come too often: try again."""
+
+
 def refusal(status: int, headers: Any, data: bytes, where: str) -> Exception:
     """Return the error that a refused request stands for."""
     try:
         document = msgspec.json.decode(data, type=wire.ProblemDocument)
     except msgspec.MsgspecError:
-        return UnreachableError(f"{where} answered {status}, and not as Tailrace does")
+        kind = AwayError if status in (*_AWAY, 503) else UnreachableError
+        return kind(f"{where} answered {status}, and not as Tailrace does")
+    if status in _AWAY:
+        return AwayError(f"{where} answered {status}: {document.detail or document.title}")
     detail = document.detail or document.title
     match status:
         case 401 | 403:

@@ -21,7 +21,15 @@ import aiohttp
 import msgspec
 
 from tailrace import wire
-from tailrace.client.answers import checked, checked_token, decoded, refusal, shown
+from tailrace.client.answers import (
+    AwayError,
+    checked,
+    checked_token,
+    decoded,
+    refusal,
+    shown,
+)
+from tailrace.client.asking import checked_key, checked_params, encoded
 from tailrace.client.stream import EndedError, Lateness, SseParser, frame_of
 from tailrace.client.told import Told, told_of
 from tailrace.core.events import LAST_EVENTS, Aborted, Summary
@@ -52,7 +60,8 @@ class Client:
 
     ``where`` is a URL, or the path of a Unix socket (where no token is
     needed). ``reconnect_s`` are the waits in seconds between attempts to take
-    up again what broke. A run is named by its id or its ref everywhere. Methods
+    up again what broke, and to reach a daemon that has gone; one that has never
+    answered is waited for by streams alone. A run is named by its id or its ref everywhere. Methods
     may be called side by side, and cancelled: that closes their connection and
     changes nothing of the run.
 
@@ -79,6 +88,7 @@ class Client:
         self._reconnect_s = tuple(reconnect_s)
         self._session: aiohttp.ClientSession | None = None
         self._opened = contextlib.ExitStack()
+        self._has_answered = False  # the daemon, at least once
 
     async def __aenter__(self) -> Client:
         """Make ready; nothing is sent yet."""
@@ -111,12 +121,13 @@ class Client:
         """Send a request and return its answer.
 
         One that changes nothing twice (a GET, or with *key*) is sent again
-        where the connection broke.
+        where the connection broke, or the daemon that we knew is away: it may
+        just restart. One that has never answered is nobody to wait for.
         """
-        headers = {"Idempotency-Key": key} if key else {}
+        headers = {"Idempotency-Key": checked_key(key)} if key else {}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        data = wire.encode_json(body) if body is not None else None
+        data = encoded(body) if body is not None else None
         tries = len(self._reconnect_s) if method == "GET" or key else 0
         for attempt in range(tries + 1):
             try:
@@ -125,9 +136,13 @@ class Client:
             except TimeoutError:  # it hangs: asked again, it would hang again
                 message = f"the daemon at {self.where} doesn't answer within {_ANSWER_S:g} seconds"
                 raise UnreachableError(f"{message}; look at its log, or start it anew") from None
+            except AwayError:
+                if attempt == tries or not self._has_answered:
+                    raise
+                await asyncio.sleep(self._reconnect_s[attempt])
             except (aiohttp.ClientError, ConnectionError) as exc:
                 refused = isinstance(exc, aiohttp.ClientConnectorError)
-                if attempt == tries or (refused and attempt == 0):
+                if attempt == tries or (refused and not self._has_answered and attempt == 0):
                     raise self._unreachable(exc) from None
                 await asyncio.sleep(self._reconnect_s[attempt])
         raise AssertionError
@@ -147,8 +162,15 @@ class Client:
         async with self._session.request(
             method, self._base + path, headers=headers, data=data, allow_redirects=False, **extra
         ) as response:
+            problem = None
             if response.status >= 300:
-                raise refusal(response.status, response.headers, await response.read(), self.where)
+                data = await response.read()
+                problem = refusal(response.status, response.headers, data, self.where)
+            if isinstance(problem, AwayError):
+                raise problem
+            self._has_answered = True
+            if problem is not None:
+                raise problem
             yield response
 
     def _unreachable(self, exc: BaseException) -> UnreachableError:
@@ -177,9 +199,10 @@ class Client:
 
         Raises:
             NotStartedError: ``on_conflict: skip``, and the group is busy.
+            InvalidInputError: a param's value is none that JSON has, such as a NaN.
         """
         body = wire.StartRun(
-            pipeline=pipeline, params=dict(params or {}), depth=depth,
+            pipeline=pipeline, params=checked_params(params or {}), depth=depth,
             on_disconnect=on_disconnect, keep_workspace=keep_workspace,
         )  # fmt: skip
         answer = await self._ask(
@@ -328,11 +351,13 @@ class Client:
 
         Raises: as `follow`.
         """
-        view = await self.view(run)
-        async with contextlib.aclosing(self.follow(run, after=max(0, view.last_seq - 1))) as stream:
-            async for told in stream:
-                if isinstance(told.event, Summary | Aborted):
-                    return told.event
+        # A stream alone: it is what waits for a daemon that restarts.
+        async with contextlib.aclosing(self.events(run, tail=0, skip_late=True)) as batches:
+            async for frames in batches:
+                if frames[-1].event in LAST_EVENTS:
+                    last = told_of(frames[-1]).event
+                    assert isinstance(last, Summary | Aborted)
+                    return last
         raise UnreachableError(f"the events of {run} ended without a last one")
 
     async def events(
@@ -379,7 +404,7 @@ class Client:
                     continue
             except EndedError:
                 return
-            except UnavailableError as exc:
+            except (UnavailableError, AwayError) as exc:
                 problem = exc
             except (aiohttp.ClientError, ConnectionError, TimeoutError) as exc:
                 problem = exc
@@ -434,4 +459,7 @@ def _segment(name: str, what: str) -> str:
     """
     if name in ("", ".", ".."):
         raise UnknownError(f"no {what} is named '{name}'")
-    return quote(name, safe="")
+    try:
+        return quote(name, safe="")
+    except UnicodeEncodeError:  # a lone surrogate, as of text that was cut
+        raise UnknownError(f"no {what} is named {name!r:.80}") from None
