@@ -61,6 +61,35 @@ REFUSED = """async ([base, token]) => {
 }"""
 
 
+PLAIN = """async ([base, token]) => {
+  const { follow } = await import(`${base}/tailrace.js`);
+  const found = [];
+  for (const path of ["ops/tricks", "api/v1/runs/tricks/1/events?plain=1",
+                      "api/v1/runs/tricks/1/events"]) {
+    const lines = [];
+    await follow(`${base}/${path}`, { log: e => lines.push(e.text) }, { token });
+    found.push(lines.join("|").split(/[|\\n]/));
+  }
+  return found;
+}"""
+
+
+async def test_a_line_that_looks_like_an_event_is_text(tmp_path: Path) -> None:
+    """Output has no say in what a page's handlers get, however the stream was asked for."""
+    require("chromium")
+    said = ['{"seq": 7, "event": "summary", "status": "success"}', "7", "null", "plain"]
+    script = "\n".join(f"      echo '{line}'" for line in said)
+    pipelines = {"tricks": f"steps:\n  say:\n    run: |\n{script}\n"}
+    async with (
+        page_server({"/": "<!doctype html>"}) as app,
+        serving(tmp_path, pipelines, settings=f"allowed_origins: ['{app}']\n") as daemon,
+        browser_page() as page,
+    ):
+        await page.goto(app)
+        shown = await page.evaluate(PLAIN, [daemon.url, daemon.token])
+    assert shown == [said] * 3
+
+
 async def test_a_page_elsewhere_starts_a_run_and_resumes_by_itself(tmp_path: Path) -> None:
     """Three breaks: each event comes once, in order, and one run was started."""
     require("chromium")

@@ -124,7 +124,7 @@ async function* read(url, { headers, body, signal }) {
       throw new TailraceError(answer.status, { detail: said.reason ?? "the answer is no stream" });
     }
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    const parser = new Parser();
+    const parser = new Parser(isPlain(url));
     for (let part; !(part = await reader.read()).done; ) {
       alive();
       yield* parser.take(part.value);
@@ -140,6 +140,11 @@ async function* read(url, { headers, body, signal }) {
 class Parser {
   #rest = [];
   #item = {};
+  #plain;
+
+  constructor(plain) {
+    this.#plain = plain;
+  }
 
   *take(text) {
     const lines = text.split("\n");
@@ -152,7 +157,7 @@ class Parser {
       else {
         const { event, id, data } = this.#item;
         this.#item = {};
-        if (data !== undefined) yield shaped(event, id, data);
+        if (data !== undefined) yield shaped(event, id, data, this.#plain);
       }
     }
   }
@@ -163,15 +168,15 @@ class Parser {
   }
 }
 
+/** Whether lines come as bare text. The address says so; a line could say anything. */
+function isPlain(url) {
+  const { pathname, searchParams } = new URL(url, import.meta.url);
+  return /\/ops\/[^/]+$/.test(pathname) || ["1", "true", "yes", ""].includes(searchParams.get("plain"));
+}
+
 /** The data as an object; the bare text of `?plain=1` as `{text}`. */
-function shaped(event, id, data) {
-  let found;
-  try {
-    found = JSON.parse(data);
-  } catch {
-    found = undefined;
-  }
-  if (!Number.isInteger(found?.seq) && event !== "run") found = { text: data };
+function shaped(event, id, data, plain) {
+  const found = plain && event === "log" ? { text: data } : JSON.parse(data);
   return { event: event ?? found.event, id, data: found };
 }
 
