@@ -197,6 +197,25 @@ async def test_a_choice_that_holds_a_secret_is_never_told_and_can_be_chosen(
     assert execution.finished("ok")["status"] == "success"
 
 
+async def test_a_prompt_whose_id_is_masked_is_not_asked(state: StateDir) -> None:
+    """It would be shown by a name that no answer can give; a notice says so."""
+    text = """
+    echo '{"event":"prompt","id":"hunter2-id","question":"Go on?"}' >> "$TAILRACE_EVENTS"
+    echo '{"event":"prompt","id":"p2","question":"Go on?"}' >> "$TAILRACE_EVENTS"
+    while ! [ -e "$TAILRACE_ANSWERS/p2" ]; do sleep 0.02; done
+    """
+    run = accept(state, plan_of(replace(script("work", text), secrets=("PASSWORD",))))
+    async with executing(run, secrets={"PASSWORD": "hunter2-id"}) as execution:
+        prompt = await execution.until("prompt")
+        await execution.send("answer", prompt="work.p2", answer="yes")
+        await execution.wait()
+
+    assert prompt["id"] == "work.p2"
+    (notice,) = execution.told("notice")
+    assert notice["kind"] == "event"
+    assert "whose id is masked" in notice["text"]
+
+
 async def test_choices_that_look_the_same_are_answered_in_full(state: StateDir) -> None:
     """Nobody can tell which of them was meant by ``***``."""
     secrets = {"ONE": "hunter2-one", "TWO": "hunter2-two"}

@@ -115,9 +115,7 @@ class Narration:
             elif isinstance(item, Question):
                 self._end_text()
                 self._write()
-                with self._ctx.disk_guard():
-                    settle = functools.partial(self._hand_over, item.id)
-                    self._ctx.prompts.ask(f"{self._step}.{item.id}", self._step, item, settle)
+                self._ask(item)
             elif isinstance(item, Progress):
                 self._offer(item)
             else:
@@ -127,6 +125,16 @@ class Narration:
         self._write()
         if any(isinstance(item, CostEvent) for item in told):
             self._ctx.spent()
+
+    def _ask(self, question: Question) -> None:
+        name = f"{self._step}.{question.id}"
+        if self._ctx.mask_text(name) != name:  # nobody who sees it masked could name it
+            text = "a prompt whose id is masked can't be answered, and isn't asked"
+            self._record(Notice(kind="event", text=text, step=self._step))
+            return
+        with self._ctx.disk_guard():
+            settle = functools.partial(self._hand_over, question.id)
+            self._ctx.prompts.ask(name, self._step, question, settle)
 
     def _tell_text(self, delta: str) -> None:
         if self._text is None:
