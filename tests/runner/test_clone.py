@@ -323,6 +323,41 @@ def test_an_empty_repository_is_told_as_such(bench: Bench, tmp_path: Path) -> No
         assert (ended.status, "push" in ended.last) == (2, True)
 
 
+@pytest.mark.parametrize("kind", ["tree", "blob"])
+def test_a_tag_that_names_no_commit_is_told_as_such(
+    bench: Bench, source: Repository, kind: str
+) -> None:
+    """By either of its names; some versions of git die of it."""
+    source.git("tag", "odd", {"tree": "HEAD^{tree}", "blob": "HEAD:readme"}[kind])
+    for ref in ("odd", "refs/tags/odd"):
+        ended = bench.clone(source.path, ref=ref)
+        assert ended.status == 2
+        assert f"'{ref}' names a {kind} and no commit" in ended.last
+
+
+@pytest.mark.parametrize("history", [None, 1])
+def test_a_head_that_names_no_branch_is_told_with_the_branches_there_are(
+    bench: Bench, source: Repository, history: int | None
+) -> None:
+    """As after a rename of the default branch: nothing needs to be pushed."""
+    source.git("symbolic-ref", "HEAD", "refs/heads/gone")
+    ended = bench.clone(f"file://{source.path}", history=history)
+    assert ended.status == 2
+    assert ended.last.endswith("give one as ref; its branches: dev, main, release/1.0")
+
+
+def test_a_git_that_a_signal_ended_is_told_as_such(bench: Bench, tmp_path: Path) -> None:
+    """By the signal's name, not by a number that nobody looks up."""
+    fake = tmp_path / "bin/git"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    fake.chmod(0o755)
+    make_repository(tmp_path / "there")
+    bench.env["PATH"] = f"{fake.parent}:{os.environ['PATH']}"
+    ended = bench.clone(tmp_path / "there")
+    assert (ended.status, "git was ended by SIGSEGV" in ended.last) == (139, True)
+
+
 def test_when_git_fails_its_exit_status_is_ours(bench: Bench, tmp_path: Path) -> None:
     """With its own words first and our advice last."""
     with socket.create_server(("127.0.0.1", 0)) as unused:

@@ -20,6 +20,7 @@ from tailrace.runner.git_process import Git, GitExit
 _REFUSED: Final = 2
 _WHOLE_COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ANY_COMMIT: Final = re.compile(r"[0-9a-f]{7,40}|[0-9a-f]{64}")
+_VERIFY: Final = ("rev-parse", "--quiet", "--verify", "--end-of-options")
 _LISTED: Final = 1 << 22  # bytes of refs that are looked through for advice
 _NAMED: Final = 8  # branches that a message names
 
@@ -28,6 +29,11 @@ _NOT_BY_ID: Final = (
     "unadvertised object", "not our ref", "couldn't find remote ref", "no such ref",
     "did not send all necessary objects", "unable to find",
 )  # fmt: skip
+_NOTHING: Final = ("cloned an empty repository", "refers to nonexistent ref")
+_NO_COMMIT: Final = {  # of a tag, which may name anything
+    "tree": ("is a tree, not a commit", "dereferences to tree type"),
+    "blob": ("is a blob, not a commit", "dereferences to blob type"),
+}  # fmt: skip
 _NO_DEPTH: Final = ("does not support shallow", "does not support --depth")
 _ADVICE: Final = {
     # what git says, in lower case -> what to do
@@ -103,9 +109,11 @@ def failure(url: GitUrl, ended: GitExit) -> CloneError:
     for phrases, advice in _ADVICE.items():
         if ended.says(*phrases):
             return CloneError(f"{url.without_userinfo}: {advice}", exit_status=ended.status)
+    how = (
+        f"was ended by {ended.signal}" if ended.signal else f"ended with exit status {ended.status}"
+    )
     return CloneError(
-        f"{url.without_userinfo}: git ended with exit status {ended.status}; its words are above",
-        exit_status=ended.status,
+        f"{url.without_userinfo}: git {how}; its words are above", exit_status=ended.status
     )
 
 
@@ -122,7 +130,10 @@ def _clone(git: Git, url: GitUrl, wanted: Wanted) -> None:
         rest=("--", url.for_git, "."),
     )
     if ended.is_success:
+        if ended.says(*_NOTHING) and git.read(*_VERIFY, "HEAD^{commit}") is None:
+            raise _nothing_to_check_out(git, url)
         return
+    _refuse_no_commit(ended, wanted.ref)  # git itself may have died of it
     if not ended.says(*_NO_SUCH_REF):
         raise failure(url, ended)
     if _ANY_COMMIT.fullmatch(wanted.ref):
@@ -139,7 +150,7 @@ def _fetch_ref(git: Git, url: GitUrl, wanted: Wanted) -> None:
         raise _no_such_ref(git, url, wanted.ref)
     if not ended.is_success:
         raise failure(url, ended)
-    _check_out(git, url, "FETCH_HEAD^{commit}", branch=None)
+    _check_out(git, url, "FETCH_HEAD^{commit}", branch=None, ref=wanted.ref)
 
 
 def _fetch_commit(git: Git, url: GitUrl, wanted: Wanted, commit: str) -> None:
@@ -158,7 +169,7 @@ def _fetch_commit(git: Git, url: GitUrl, wanted: Wanted, commit: str) -> None:
     ended = git.run("fetch", "--progress", "--tags", *everything)
     if not ended.is_success:
         raise failure(url, ended)
-    found = git.read("rev-parse", "--quiet", "--verify", "--end-of-options", f"{commit}^{{commit}}")
+    found = git.read(*_VERIFY, f"{commit}^{{commit}}")
     if found is None or not found.startswith(commit):
         raise CloneError(
             f"commit {commit} is on no branch or tag of {url.without_userinfo}, "
@@ -177,10 +188,13 @@ def _init(git: Git, url: GitUrl, *, sha256: bool) -> None:
             raise failure(url, ended)
 
 
-def _check_out(git: Git, url: GitUrl, commit: str, *, branch: str | None) -> None:
+def _check_out(
+    git: Git, url: GitUrl, commit: str, *, branch: str | None, ref: str | None = None
+) -> None:
     where = ["-B", branch] if branch else ["--detach"]
     ended = git.run("checkout", "--progress", "--force", *where, commit, "--")
     if not ended.is_success:
+        _refuse_no_commit(ended, ref or commit)
         raise failure(url, ended)
 
 
@@ -201,20 +215,53 @@ def _has_branch(git: Git, name: str | None) -> bool:
     return any(line.partition("\t")[2] == ref for line in listed.splitlines())
 
 
+def _refuse_no_commit(ended: GitExit, ref: str) -> None:
+    """Tell of a ref that names something else.
+
+    Raises:
+        CloneError: git says that it does.
+    """
+    for kind, phrases in _NO_COMMIT.items():
+        if ended.says(*phrases):
+            raise CloneError(f"'{ref}' names a {kind} and no commit; give a branch, tag or commit")
+
+
+def _nothing_to_check_out(git: Git, url: GitUrl) -> CloneError:
+    """Return what to tell about a repository without a commit where its HEAD points."""
+    branches = _branches(_listed(git, url))
+    if not branches:
+        return CloneError(f"{url.without_userinfo} has no commit to check out; push one first")
+    return CloneError(
+        f"{url.without_userinfo}: its HEAD names a branch that isn't there; give one as ref; "
+        f"its branches: {_named(branches)}"
+    )
+
+
+def _listed(git: Git, url: GitUrl) -> list[str]:
+    listed = git.read("ls-remote", "--refs", "--", url.for_git, limit=_LISTED) or ""
+    return [line.partition("\t")[2] for line in listed.splitlines()]
+
+
+def _branches(refs: list[str]) -> list[str]:
+    return [r.removeprefix("refs/heads/") for r in refs if r.startswith("refs/heads/")]
+
+
+def _named(branches: list[str]) -> str:
+    return ", ".join(branches[:_NAMED]) + (", …" if len(branches) > _NAMED else "")
+
+
 def _no_such_ref(git: Git, url: GitUrl, ref: str) -> CloneError:
     """Return what to tell about a ref that isn't there: a similar one, and the branches."""
-    listed = git.read("ls-remote", "--refs", "--", url.for_git, limit=_LISTED) or ""
-    refs = [line.partition("\t")[2] for line in listed.splitlines()]
+    refs = _listed(git, url)
     if not refs:
         return CloneError(f"{url.without_userinfo} is empty; push a commit first")
-    branches = [r.removeprefix("refs/heads/") for r in refs if r.startswith("refs/heads/")]
+    branches = _branches(refs)
     names = branches + [r.removeprefix("refs/tags/") for r in refs if r.startswith("refs/tags/")]
     near = [r for r in refs if r.endswith(f"/{ref}")] or difflib.get_close_matches(
         ref, refs if ref.startswith("refs/") else names[:20_000], n=1
     )
     hint = f"did you mean '{near[0]}'? " if near else ""
-    more = ", …" if len(branches) > _NAMED else ""
     return CloneError(
         f"{url.without_userinfo} has no branch or tag '{ref}'; "
-        f"{hint}its branches: {', '.join(branches[:_NAMED]) or 'none'}{more}"
+        f"{hint}its branches: {_named(branches) or 'none'}"
     )

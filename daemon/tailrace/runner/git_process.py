@@ -8,6 +8,7 @@ last lines decide what to try next and what to advise.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ class GitExit:
 
     status: int  # as a shell tells it: 128 + N for death by signal N
     tail: str  # the end of its standard error, in lower case
+    signal: str | None = None  # the name of the one that ended it
 
     @property
     def is_success(self) -> bool:
@@ -49,7 +51,11 @@ class Git:
             while chunk := os.read(process.stderr.fileno(), _CHUNK):
                 _write_all(2, chunk)
                 tail = (tail + chunk)[-_TAIL:]
-        return GitExit(status=_status(process), tail=tail.decode(errors="replace").lower())
+        return GitExit(
+            status=_status(process),
+            tail=tail.decode(errors="replace").lower(),
+            signal=_signal_name(process.returncode),
+        )
 
     def read(self, *args: str, limit: int = 1 << 20) -> str | None:
         """Return up to *limit* bytes of what ``git *args`` prints, or None if it fails."""
@@ -74,6 +80,13 @@ class Git:
             stdout=stdout,
             stderr=stderr,
         )
+
+
+def _signal_name(returncode: int) -> str | None:
+    try:
+        return signal.Signals(-returncode).name if returncode < 0 else None
+    except ValueError:  # a real-time signal
+        return f"SIG{-returncode}"
 
 
 def _status(process: subprocess.Popen[bytes]) -> int:
