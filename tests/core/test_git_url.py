@@ -99,6 +99,7 @@ REFUSED = [
     ("file://host/r", "can't name a host"),
     ("github.com/o/r", "neither an address nor a path"),
     ("r", "neither an address nor a path"),
+    ("shop", "./folder where you are"),
     ("https://h/" + "a" * 5_000, "longer"),
 ]
 

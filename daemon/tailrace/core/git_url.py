@@ -150,7 +150,9 @@ def parse_git_url(text: str) -> GitUrl:
         return _parse_with_scheme(match[1].lower(), match[2])
     if (match := _SCP.fullmatch(text)) and "/" not in text.partition(":")[0]:
         return _parse_scp(match[1], match[2], match[3])
-    raise GitUrlError("this is neither an address nor a path", _EXAMPLE)
+    raise GitUrlError(
+        "this is neither an address nor a path", f"{_EXAMPLE} (./folder where you are)"
+    )
 
 
 def _check_characters(text: str) -> None:

@@ -28,7 +28,7 @@ TOP: Final = 12  # rows of a ranking
 _LOOKS_FOR: Final[Mapping[str, str]] = {
     "ruff": "mistakes in Python",
     "bandit": "security in Python",
-    "lizard": "complexity, 25 languages",
+    "lizard": "complexity, 25 languages; of identical files one",
     "detect-secrets": "keys and passwords",
     "pygount": "lines of code",
 }
