@@ -215,6 +215,10 @@ def test_costs_are_what_was_added_however_often_they_are_repeated() -> None:
             [said.Fault(kind="api_retry", message="the model's API: overloaded; attempt 1 of 10")],
         ),
         (
+            {"type": "system", "subtype": "api_retry", "attempt": 2, "error": "overloaded"},
+            [said.Fault(kind="api_retry", message="the model's API: overloaded; attempt 2")],
+        ),
+        (
             assistant(error="rate_limit"),
             [said.Fault(kind="rate_limit", message="the model's API: rate_limit")],
         ),

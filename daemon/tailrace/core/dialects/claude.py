@@ -240,7 +240,8 @@ class Claude:
             case "api_retry":
                 tries = [int(_number(message.get(key), 1e6)) for key in ("attempt", "max_retries")]
                 why = _text(message.get("error")) or "no answer"
-                told = f"the model's API: {why}; attempt {tries[0]} of {tries[1]}"
+                most = f" of {tries[1]}" if tries[1] else ""
+                told = f"the model's API: {why}; attempt {tries[0]}{most}"
                 items.append(self._fault("api_retry", told))
             case "compact_boundary":
                 items.append(said.Status(text="the agent has summarized what came before"))
