@@ -476,14 +476,15 @@ def test_many_equal_lines_cost_what_other_lines_do() -> None:
     assert rules.mask_text("a\r\n" * 400) == "***\r\n"
 
 
-@pytest.mark.parametrize("gap", [b"", b"\n", b"\r\n", b"\\n"])
-@pytest.mark.parametrize("lines", [("ab", "abab", "aba"), ("n", "nn", "r", "t")])
+@pytest.mark.parametrize("gap", [b"", b"\r\n"], ids=["joined", "crlf"])
+@pytest.mark.parametrize("lines", [("ab", "abab", "aba"), ("n", "nn", "r", "t")], ids=["a", "n"])
 def test_lines_that_can_be_read_in_many_ways_cost_little_and_cut_alike(
     lines: tuple[str, ...], gap: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step may tell such a value and flood its output with it; its runner must stay awake."""
+    monkeypatch.setattr(chains, "_LOOKS", 1 << 10)
     rules = MaskRules({"KEY": "\n".join(lines * 40)}, ())
-    data = b"clean\n" * 9 + gap.join(map(str.encode, lines * 40)) * 60 + b"\nclean\n"
+    data = b"clean\n" * 9 + gap.join(map(str.encode, lines * 40)) * 20 + b"\nclean\n"
     looks = 0
     look = chains._ends_before
 
@@ -495,7 +496,7 @@ def test_lines_that_can_be_read_in_many_ways_cost_little_and_cut_alike(
     monkeypatch.setattr(chains, "_ends_before", counted)
     masker = Masker(rules)
     whole = masker.feed(data) + masker.close()
-    assert looks <= 3 * (1 << 16) + len(data)
+    assert looks <= 3 * (1 << 10) + len(data)
     masker = Masker(rules)
     parts = [masker.feed(data[at : at + 1009]) for at in range(0, len(data), 1009)]
     assert b"".join(parts) + masker.close() == whole
