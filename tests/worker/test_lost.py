@@ -130,7 +130,15 @@ MOMENTS = [
 ]
 
 
-@pytest.mark.parametrize(("moment", "statuses", "attempts"), MOMENTS)
+def moments(*soak: str) -> list[Any]:
+    """All moments, of which those named are for the soak test: the other way of ending has them."""
+    return [pytest.param(*m, marks=pytest.mark.soak) if m[0] in soak else m for m in MOMENTS]
+
+
+@pytest.mark.parametrize(
+    ("moment", "statuses", "attempts"),
+    moments("before started", "after step_started", "after artifact", "before summary"),
+)
 async def test_a_runner_may_die_at_any_moment_of_a_run_that_goes_on(
     yard: Yard, monkeypatch: pytest.MonkeyPatch, moment: str, statuses: object, attempts: int
 ) -> None:
@@ -158,7 +166,10 @@ async def artifacts_of(worker: Any, run_id: str) -> list[dict[str, Any]]:
     return [{"name": item.name} for item in (await worker.snapshot(run_id)).artifacts]
 
 
-@pytest.mark.parametrize(("moment", "statuses", "attempts"), MOMENTS)
+@pytest.mark.parametrize(
+    ("moment", "statuses", "attempts"),
+    moments("at start", "after started", "before artifact", "after step_finished", "after summary"),
+)
 async def test_a_runner_may_die_at_any_moment_of_a_run_that_ends_then(
     yard: Yard,
     monkeypatch: pytest.MonkeyPatch,
