@@ -66,9 +66,6 @@ BLOCK: Final = 64 * 1024  # bytes that a block without an end covers
 OPEN: Final = 64 * 1024  # bytes of a line without end that are gathered before some leave
 
 _NEVER: Final = -(1 << 62)
-# For the lines of a chain, a byte of output. Printed as they are, they need half a look: a byte of
-# its own for each, and one between two.
-_LOOKS: Final = 1.0
 
 Span = tuple[int, int]  # covered bytes: first offset, offset after the last
 
@@ -98,7 +95,7 @@ class Masker:
         self._lasts: list[tuple[Rule, int, int]] = []  # open ones: rule, begin, searched up to
         self._waiting: list[tuple[int, Rule]] = []  # values that have begun and may not be ones
         self._block: Span | None = None  # the open block: covered from, at most to
-        self._looks: dict[Chain, tuple[int, float]] = {}  # an end, and how many were left behind it
+        self._looks: dict[Chain, tuple[int, int]] = {}  # an end, and how many were left behind it
         self._attach()
 
     @property
@@ -262,10 +259,11 @@ class Masker:
 
         What is counted are ends and bytes, so that it is the same for every way of cutting.
         """
-        before, left = self._looks.get(chain, (end, 0.0 + chain.most_looks))
-        looks = min(chain.most_looks, left + _LOOKS * (end - before))
-        begin, rest = chain.begin(self._raw, end - self._base, int(looks))
-        self._looks[chain] = end, float(rest)
+        before, left = self._looks.get(chain, (end, chain.most_looks))
+        # One more for each byte; lines that are printed as they are need half of that.
+        looks = min(chain.most_looks, left + end - before)
+        begin, left = chain.begin(self._raw, end - self._base, looks)
+        self._looks[chain] = end, left
         if begin >= 0 and end - self._base - begin >= SHORTEST:
             self._cover(self._base + begin, end)
 

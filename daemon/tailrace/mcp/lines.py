@@ -205,11 +205,11 @@ class Tailing:
         self._tells_progress = progress
         self._progress: dict[str, Progress] = {}
         self._begun = self._last_seq = 0
-        self._attempt = 0
+        self._passed_in = 0  # the attempt whose output has gone beyond *upto*
 
     def is_beyond(self, attempt: int) -> bool:
         """Whether *upto* has been passed in that attempt: nothing of it counts any more."""
-        return self._attempt == attempt
+        return self._passed_in == attempt
 
     def take(self, frames: Iterable[wire.Frame]) -> None:
         """Take in more events."""
@@ -224,7 +224,7 @@ class Tailing:
                 self._begun += count
                 self._last += lines
                 if log.line > self._upto:
-                    self._attempt = log.attempt
+                    self._passed_in = log.attempt
             elif frame.event == "progress":
                 said = _progress_decoder.decode(frame.data)
                 self._progress.pop(said.step, None)  # the latest goes last
